@@ -1,6 +1,6 @@
 """Losses: value and gradient in one pass.
 
-A loss gives each sample a number and its gradient (`per_sample`); the loss of a batch is their mean,
+A loss gives each sample a number and its gradient (`per_sample`); a batch has their mean,
 weighted if there are sample weights. Values are accumulated in float64 whatever the dtype.
 """
 

@@ -88,8 +88,24 @@ def resolve(argument: str, value: object, registry: Mapping[str, type[T]], base:
     return registry[choose(argument, value, registry)]()
 
 
-def build(argument: str, config: Mapping[str, Any], registry: Mapping[str, type[T]]) -> T:
+def build(
+    argument: str,
+    config: Mapping[str, Any],
+    registry: Mapping[str, type[T]],
+    also: tuple[str, ...] = (),
+) -> T:
     """Return the object that a `config()` describes.
+
+    Parameters
+    ----------
+    argument : str
+        What the messages call the object.
+    config : mapping
+        A "name", and settings as plain data.
+    registry : mapping
+        Classes by name.
+    also : tuple of str
+        Arguments that the constructors accept beside the class's `settings`.
 
     Raises
     ------
@@ -103,5 +119,5 @@ def build(argument: str, config: Mapping[str, Any], registry: Mapping[str, type[
     settings = dict(config)
     kind = registry[choose(f"{argument} name", settings.pop("name"), registry)]
     for setting in settings:
-        choose(f"setting of {kind.name}", setting, kind.settings)
+        choose(f"setting of {kind.name}", setting, [*kind.settings, *also])
     return kind(**settings)
