@@ -1,10 +1,55 @@
-/* What a target offers: tables of kernels that the executor calls. One table per target and precision. */
-#ifndef FM_KERNELS_TABLE_H
-#define FM_KERNELS_TABLE_H
+/* table.h: what one target and precision offers: a kernel for every opcode, and the registries of element-wise functions.
+ *
+ * Kernels are serial and take ranges. Opcodes and registries are looked up by name when a plan is lowered, so their
+ * numbers are nobody's business.
+ */
+#ifndef FASTMLP_TABLE_H
+#define FASTMLP_TABLE_H
 
 #include <stddef.h>
 
-/* n elements (a multiple of the block, 64 bytes), alpha where the activation has a parameter.
+#include "../plan.h"
+
+/* clang-format off */
+#define FM_OPCODES(X)                                                           \
+    X(gather)            /* rows of a source, converted, into blocks */         \
+    X(gather_column)     /* one column of a source into a contiguous vector */  \
+    X(gather_labels)     /* integer labels into one-hot blocks */               \
+    X(scatter)           /* blocks into the caller's row-major rows */          \
+    X(scatter_column)    /* a contiguous vector into the caller's rows */       \
+    X(dense)             /* product with a panel, then activation, derivative */\
+    X(dense_column)      /* product with one column of weights */               \
+    X(outer_column)      /* gradient of a one-output layer's input */           \
+    X(grad)              /* gradient of weights and bias, and their update */   \
+    X(grad_column)       /* the same for a layer of one output */               \
+    X(transpose)         /* weight panel into transposed panel */               \
+    X(activate)          /* activation of a whole matrix */                     \
+    X(activate_backward) /* gradient times derivative of a whole matrix */      \
+    X(softmax)                                                                  \
+    X(softmax_backward)                                                         \
+    X(affine)            /* (x - mean) / scale by column */                     \
+    X(affine_backward)                                                          \
+    X(add)                                                                      \
+    X(loss)              /* value of each row, and gradient */                  \
+    X(loss_column)       /* the same for one output */                          \
+    X(reduce_loss)       /* mean over the rows of a mini-batch */               \
+    X(update)            /* optimizer over a stretch of parameters */           \
+    X(fma_peak)          /* fused multiply-adds in registers: the peak */
+/* clang-format on */
+
+enum {
+#define X(name) FM_OP_##name,
+    FM_OPCODES(X)
+#undef X
+        FM_OPS
+};
+
+/* Names of the opcodes, in order, NULL at the end (names.c). */
+extern const char *const fm_op_names[];
+
+/* ---- element-wise registries; each ends with a row whose name is NULL ---- */
+
+/* n elements (a multiple of the vector), alpha where the activation has a parameter.
  *   forward(a, z):   a = f(z), a may be z
  *   backward(d, s):  d *= f'(.), from the output or from the input of f, as from_input says */
 typedef void (*fm_activation_fn)(void *dst, const void *src, size_t n, double alpha);
@@ -14,5 +59,32 @@ typedef struct {
     int from_input;   /* backward reads z (1) or a (0) */
     fm_activation_fn forward, backward;
 } fm_activation;
+
+/* Value of each row and gradient: of a matrix in blocks, and of a single column. */
+typedef struct {
+    const char *name;
+    fm_kernel blocks, column;
+} fm_loss;
+
+/* One step of an optimizer on n parameters (a multiple of the vector): gradient g, slots, this step's scalars. */
+typedef void (*fm_update_fn)(void *w, const void *g, void *s0, void *s1, void *s2, size_t n, const double *hyper,
+                             double l1, double l2);
+typedef struct {
+    const char *name;
+    int slots;
+    fm_update_fn update;
+} fm_optimizer;
+
+typedef struct fm_kernels {
+    const char *name;
+    int bits;
+    int block;     /* columns of a block */
+    int lanes;     /* elements of a vector register */
+    int tile_rows; /* rows of the register tile, the grain for splitting rows */
+    fm_kernel kernels[FM_OPS];
+    const fm_activation *activations;
+    const fm_loss *losses;
+    const fm_optimizer *optimizers;
+} fm_kernels;
 
 #endif

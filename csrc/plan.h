@@ -1,0 +1,94 @@
+/* plan.h: a lowered program as the executor sees it.
+ *
+ * A program is a list of steps. A step is an opcode, sizes, operands and, for every thread, the part of its output that
+ * the thread computes. A barrier stands before a step only where the lowering (src/fastmlp/backends/native.py) found that
+ * some thread reads or overwrites what another one touched since the last barrier. Every field is filled in by Python.
+ *
+ * Matrices are stored in column blocks of one cache line, [ceil(cols / BL)][rows][BL] with BL = 64 bytes / sizeof(real),
+ * padded with zeros: a tile of a few rows and one block is contiguous, no power-of-two stride exists, and one layout
+ * serves activations, weights and transposed weights alike.
+ */
+#ifndef FASTMLP_PLAN_H
+#define FASTMLP_PLAN_H
+
+#include <stdint.h>
+
+enum { FM_OPERANDS = 12, FM_ARGS = 8, FM_NUMBERS = 8, FM_BASES = 16, FM_SOURCES = 4, FM_HYPER = 8 };
+
+/* One step. `at` holds operands: before fm_bind each is (base << 48 | byte offset) or -1 for none, after it an address
+ * (0 for none). The same layout is a NumPy structured dtype in backends/native.py. */
+typedef struct fm_step {
+    int32_t op;      /* index into fm_kernels.kernels */
+    int32_t barrier; /* 1: all threads meet before this step */
+    int64_t rows;    /* rows of the result */
+    int64_t cols;    /* columns of the result */
+    int64_t depth;   /* length of the sum behind each element, where there is one */
+    int64_t at[FM_OPERANDS];
+    int64_t arg[FM_ARGS];
+    double num[FM_NUMBERS];
+} fm_step;
+
+/* The part of a step's result that one thread computes: rows r0..r1-1 of column blocks c0..c1-1. */
+typedef struct fm_part {
+    int32_t r0, r1, c0, c1;
+} fm_part;
+
+/* An array of the caller, read row by row: any element type, any strides. */
+typedef struct fm_source {
+    const char *data;
+    int64_t row_stride; /* bytes */
+    int64_t col_stride; /* bytes */
+    int32_t type;       /* enum fm_type */
+    int32_t reserved;
+} fm_source;
+
+enum fm_type {
+    FM_F32, FM_F64, FM_F16, FM_I8, FM_U8, FM_I16, FM_U16, FM_I32, FM_U32, FM_I64, FM_U64, FM_TYPES
+};
+
+/* What one mini-batch sees of the call. */
+typedef struct fm_frame {
+    const fm_source *source;  /* inputs, targets, sample weights, incoming gradient */
+    const uint32_t *order32;  /* row numbers in visiting order; both NULL: as they stand */
+    const uint64_t *order64;
+    int64_t first_row;        /* position of this mini-batch in the order */
+    int64_t n_rows;           /* rows of the sources, for prefetching ahead */
+    const double *hyper;      /* this step's scalars, FM_HYPER per parameter group */
+    double *loss;             /* where this mini-batch's loss goes, or NULL */
+    char *out;                /* row-major result (prediction, input gradient), or NULL */
+    int64_t out_stride;       /* bytes between its rows */
+    uint64_t step;            /* number of this step, the counter of its random numbers */
+} fm_frame;
+
+typedef void (*fm_kernel)(const fm_step *step, const fm_frame *frame, const fm_part *part);
+
+/* A span of mini-batches. */
+typedef struct fm_call {
+    fm_source source[FM_SOURCES];
+    const uint32_t *order32;
+    const uint64_t *order64;
+    int64_t n_rows;
+    int64_t first, last;    /* mini-batches to run; mini-batch b begins at row b * batch_rows of the order */
+    int64_t batch_rows;
+    const double *hyper;    /* one row of hyper_stride doubles for each mini-batch of the span, or NULL */
+    int64_t hyper_stride;
+    double *losses;         /* losses[b] for mini-batch b, or NULL */
+    char *out;
+    int64_t out_stride;
+    uint64_t step;          /* number of the first step */
+    double *step_seconds;   /* profiling: seconds of every step as thread 0 saw it, n_steps values; or NULL */
+} fm_call;
+
+typedef struct fm_program {
+    int32_t n_steps;
+    int32_t n_threads;
+    int32_t bits; /* 32 or 64 */
+    int32_t reserved;
+    fm_step *steps;        /* n_steps */
+    const fm_part *parts;  /* [n_steps][n_threads] */
+    char *base[FM_BASES];
+    int64_t base_size[FM_BASES];
+    const struct fm_kernels *kernels; /* set by fm_bind */
+} fm_program;
+
+#endif

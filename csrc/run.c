@@ -1,0 +1,219 @@
+/* run.c: walks a bound program over a span of mini-batches in one parallel region.
+ *
+ * This is the only file that knows threads. Every worker walks the same list of steps and computes its own part of each;
+ * where a step asks for it, all meet at a barrier. Should the runtime grant fewer workers than the program has parts
+ * (nested parallelism, thread limits, a forked child), each worker computes several parts: the bits stay the same.
+ */
+#if !defined(_WIN32)
+#define _POSIX_C_SOURCE 200809L
+#endif
+
+#include <stdatomic.h>
+#include <string.h>
+
+#include "fastmlp.h"
+#include "isa/runtime.h"
+#include "kernels/table.h"
+
+#ifdef _OPENMP
+#include <omp.h>
+#endif
+
+#if defined(_WIN32)
+#include <windows.h>
+#define yield_to_system() SwitchToThread()
+#else
+#include <sched.h>
+#include <time.h>
+#define yield_to_system() sched_yield()
+#endif
+
+#if defined(__x86_64__) || defined(_M_X64)
+#include <immintrin.h>
+#define relax() _mm_pause()
+#elif defined(__aarch64__)
+#define relax() __asm__ volatile("yield")
+#else
+#define relax() ((void)0)
+#endif
+
+double fm_seconds(void) {
+#if defined(_WIN32)
+    LARGE_INTEGER now, frequency;
+    QueryPerformanceCounter(&now);
+    QueryPerformanceFrequency(&frequency);
+    return (double)now.QuadPart / (double)frequency.QuadPart;
+#else
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+#endif
+}
+
+int fm_has_openmp(void) {
+#ifdef _OPENMP
+    return 1;
+#else
+    return 0;
+#endif
+}
+
+int fm_openmp_version(void) {
+#ifdef _OPENMP
+    return _OPENMP;
+#else
+    return 0;
+#endif
+}
+
+int fm_openmp_threads(void) {
+#ifdef _OPENMP
+    return omp_get_max_threads();
+#else
+    return 1;
+#endif
+}
+
+/* ---- denormals: flushed to zero inside a run, per thread, as the thread had it afterwards ---- */
+
+#if defined(__x86_64__) || defined(_M_X64)
+typedef unsigned int float_mode;
+static float_mode flush_denormals(void) {
+    float_mode before = _mm_getcsr();
+    _mm_setcsr(before | 0x8040u); /* FTZ and DAZ */
+    return before;
+}
+static void restore_denormals(float_mode before) {
+    _mm_setcsr((_mm_getcsr() & ~0x8040u) | (before & 0x8040u));
+}
+#elif defined(__aarch64__)
+typedef uint64_t float_mode;
+static float_mode flush_denormals(void) {
+    float_mode before;
+    __asm__ volatile("mrs %0, fpcr" : "=r"(before));
+    __asm__ volatile("msr fpcr, %0" : : "r"(before | (UINT64_C(1) << 24)));
+    return before;
+}
+static void restore_denormals(float_mode before) { __asm__ volatile("msr fpcr, %0" : : "r"(before)); }
+#else
+typedef int float_mode;
+static float_mode flush_denormals(void) { return 0; }
+static void restore_denormals(float_mode before) { (void)before; }
+#endif
+
+/* ---- the barrier ---- */
+
+/* A worker that waits spins about 50 microseconds, as long as a context switch and back would cost, and then offers its
+ * core to others each time round: a crowded machine goes on working. */
+enum { SPINS_BEFORE_YIELD = 1000 };
+
+typedef struct barrier {
+    _Alignas(64) atomic_int arrived;
+    _Alignas(64) atomic_int round;
+    int workers;
+} barrier;
+
+static void meet(barrier *b) {
+    if (b->workers == 1) return;
+    int round = atomic_load_explicit(&b->round, memory_order_relaxed);
+    if (atomic_fetch_add_explicit(&b->arrived, 1, memory_order_acq_rel) == b->workers - 1) {
+        atomic_store_explicit(&b->arrived, 0, memory_order_relaxed);
+        atomic_store_explicit(&b->round, round + 1, memory_order_release);
+        return;
+    }
+    for (int spins = 0; atomic_load_explicit(&b->round, memory_order_acquire) == round; ++spins) {
+        if (spins < SPINS_BEFORE_YIELD)
+            relax();
+        else
+            yield_to_system();
+    }
+}
+
+/* ---- the walk ---- */
+
+static void walk(const fm_program *p, const fm_call *call, barrier *b, int worker) {
+    fm_frame frame = {
+        .source = call->source,
+        .order32 = call->order32,
+        .order64 = call->order64,
+        .n_rows = call->n_rows,
+        .out_stride = call->out_stride,
+    };
+    const int parts = p->n_threads, workers = b->workers;
+    for (int64_t batch = call->first; batch < call->last; ++batch) {
+        const int64_t done = batch - call->first;
+        frame.first_row = batch * call->batch_rows;
+        frame.hyper = call->hyper ? call->hyper + done * call->hyper_stride : NULL;
+        frame.loss = call->losses ? call->losses + batch : NULL;
+        frame.out = call->out ? call->out + frame.first_row * call->out_stride : NULL;
+        frame.step = call->step + (uint64_t)done;
+        for (int s = 0; s < p->n_steps; ++s) {
+            const fm_step *step = &p->steps[s];
+            const fm_part *part = p->parts + (size_t)s * (size_t)parts;
+            if (step->barrier) meet(b);
+            const double start = call->step_seconds ? fm_seconds() : 0.0;
+            for (int t = worker; t < parts; t += workers)
+                if (part[t].r0 < part[t].r1 && part[t].c0 < part[t].c1) p->kernels->kernels[step->op](step, &frame, &part[t]);
+            if (call->step_seconds && worker == 0) call->step_seconds[s] += fm_seconds() - start;
+        }
+    }
+}
+
+void fm_run(const fm_program *program, const fm_call *call) {
+    barrier b = {.workers = 1};
+#ifdef _OPENMP
+    if (program->n_threads > 1 && !fm_runtime.forked) {
+#pragma omp parallel num_threads(program->n_threads)
+        {
+            const float_mode before = flush_denormals();
+#pragma omp single
+            b.workers = omp_get_num_threads();
+            walk(program, call, &b, omp_get_thread_num());
+            restore_denormals(before);
+        }
+        return;
+    }
+#endif
+    const float_mode before = flush_denormals();
+    walk(program, call, &b, 0);
+    restore_denormals(before);
+}
+
+/* ---- binding ---- */
+
+int fm_bind(fm_program *p) {
+    p->kernels = fm_kernels_current(p->bits);
+    for (int s = 0; s < p->n_steps; ++s) {
+        fm_step *step = &p->steps[s];
+        if (step->op < 0 || step->op >= FM_OPS || !p->kernels->kernels[step->op]) return FM_BAD_OPCODE;
+        for (int i = 0; i < FM_OPERANDS; ++i) {
+            if (step->at[i] < 0) {
+                step->at[i] = 0;
+                continue;
+            }
+            const int64_t base = step->at[i] >> 48, offset = step->at[i] & ((INT64_C(1) << 48) - 1);
+            if (base >= FM_BASES || !p->base[base] || offset >= p->base_size[base]) return FM_BAD_OPERAND;
+            if (((uintptr_t)p->base[base] + (uintptr_t)offset) % 64 != 0) return FM_BAD_ALIGNMENT;
+            step->at[i] = (int64_t)(intptr_t)(p->base[base] + offset);
+        }
+        for (int t = 0; t < p->n_threads; ++t) {
+            const fm_part *part = &p->parts[(size_t)s * (size_t)p->n_threads + (size_t)t];
+            if (part->r0 < 0 || part->c0 < 0 || part->r0 > part->r1 || part->c0 > part->c1) return FM_BAD_PART;
+        }
+    }
+    return FM_OK;
+}
+
+const char *fm_status_text(int status) {
+    static const char *const text[] = {
+        [FM_OK] = "no error",
+        [FM_UNKNOWN_ISA] = "this instruction set is not known",
+        [FM_ISA_NOT_BUILT] = "this instruction set was not built for this kind of processor",
+        [FM_ISA_NOT_SUPPORTED] = "this processor lacks this instruction set",
+        [FM_BAD_OPCODE] = "a step's opcode is not known",
+        [FM_BAD_OPERAND] = "a step's operand lies outside its memory",
+        [FM_BAD_PART] = "a step's part is not a range",
+        [FM_BAD_ALIGNMENT] = "a step's operand is not aligned to 64 bytes",
+    };
+    return status >= 0 && status < (int)(sizeof text / sizeof text[0]) ? text[status] : "unknown status";
+}

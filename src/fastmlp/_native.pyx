@@ -1,0 +1,467 @@
+"""The only door to the C engine: memory, programs, dispatch. It validates, binds pointers and runs without the GIL.
+
+What a program means is decided in `fastmlp.backends.native`, which lowers plans; what its steps do stands in `csrc`.
+"""
+
+from cpython.buffer cimport (
+    PyBUF_FORMAT, PyBUF_STRIDES, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer,
+)
+from libc.stdint cimport int32_t, int64_t, intptr_t, uint32_t, uint64_t, uintptr_t
+from libc.stdlib cimport calloc, free
+from libc.string cimport memcpy, memset, strlen
+
+import os
+
+
+cdef extern from "fastmlp.h" nogil:
+    enum: FM_BASES, FM_SOURCES, FM_HYPER, FM_OPERANDS, FM_ARGS, FM_NUMBERS
+    enum: FM_OK, FM_F32, FM_F64, FM_F16, FM_I8, FM_U8, FM_I16, FM_U16, FM_I32, FM_U32, FM_I64, FM_U64
+
+    ctypedef struct fm_step:
+        pass
+    ctypedef struct fm_part:
+        pass
+    ctypedef struct fm_source:
+        const char *data
+        int64_t row_stride
+        int64_t col_stride
+        int32_t type
+    ctypedef struct fm_call:
+        fm_source source[4]
+        const uint32_t *order32
+        const uint64_t *order64
+        int64_t n_rows
+        int64_t first
+        int64_t last
+        int64_t batch_rows
+        const double *hyper
+        int64_t hyper_stride
+        double *losses
+        char *out
+        int64_t out_stride
+        uint64_t step
+        double *step_seconds
+    ctypedef struct fm_program:
+        int32_t n_steps
+        int32_t n_threads
+        int32_t bits
+        fm_step *steps
+        const fm_part *parts
+        char *base[16]
+        int64_t base_size[16]
+
+    const char *fm_status_text(int status)
+    const char *fm_isa_name(int i)
+    int fm_isa_status(const char *name)
+    int fm_isa_choose(const char *name)
+    const char *fm_isa_current()
+    int fm_bind(fm_program *program)
+    void fm_run(const fm_program *program, const fm_call *call)
+    int fm_has_openmp()
+    int fm_openmp_version()
+    int fm_openmp_threads()
+    void fm_shuffle32(uint64_t seed, uint64_t epoch, uint32_t n, uint32_t *out)
+    void fm_shuffle64(uint64_t seed, uint64_t epoch, uint64_t n, uint64_t *out)
+    void fm_pack(int bits, const void *rowmajor, int64_t rows, int64_t cols, void *blocks, int64_t block_rows)
+    void fm_unpack(int bits, const void *blocks, int64_t rows, int64_t cols, int64_t block_rows, void *rowmajor)
+
+
+cdef extern from "kernels/table.h" nogil:
+    ctypedef struct fm_activation:
+        const char *name
+        int from_input
+    ctypedef struct fm_loss:
+        const char *name
+    ctypedef struct fm_optimizer:
+        const char *name
+        int slots
+    ctypedef struct fm_kernels:
+        int block
+        int lanes
+        int tile_rows
+        const fm_activation *activations
+        const fm_loss *losses
+        const fm_optimizer *optimizers
+    const char *const *fm_op_names
+
+
+cdef extern from "fastmlp.h" nogil:
+    const fm_kernels *fm_kernels_current(int bits)
+
+
+# ---- memory ----
+
+cdef class Buffer:
+    """Zeroed memory, aligned to 64 bytes, that counts how often it is exported.
+
+    Parameters
+    ----------
+    nbytes : int
+        Size. A size of zero is allowed.
+
+    Attributes
+    ----------
+    nbytes : int
+    address : int
+    exports : int
+        How many arrays and memoryviews of this memory are alive.
+    """
+
+    cdef char *data
+    cdef void *raw
+    cdef readonly Py_ssize_t nbytes
+    cdef readonly Py_ssize_t exports
+    cdef Py_ssize_t shape[1]
+
+    def __cinit__(self, Py_ssize_t nbytes):
+        if nbytes < 0:
+            raise ValueError(f"nbytes is {nbytes}, but must be at least 0")
+        self.raw = calloc(1, <size_t>nbytes + 128)
+        if self.raw == NULL:
+            raise MemoryError(f"no memory for {nbytes} bytes")
+        self.data = <char *>((<uintptr_t>self.raw + 63) & ~<uintptr_t>63)
+        self.nbytes = nbytes
+        self.shape[0] = nbytes
+
+    def __dealloc__(self):
+        free(self.raw)
+
+    @property
+    def address(self):
+        return <uintptr_t>self.data
+
+    def __getbuffer__(self, Py_buffer *view, int flags):
+        view.buf = self.data
+        view.obj = self
+        view.len = self.nbytes
+        view.itemsize = 1
+        view.readonly = 0
+        view.ndim = 1
+        view.format = b"B" if flags & PyBUF_FORMAT else NULL
+        view.shape = self.shape
+        view.strides = &view.itemsize if flags & PyBUF_STRIDES else NULL
+        view.suboffsets = NULL
+        view.internal = NULL
+        self.exports += 1
+
+    def __releasebuffer__(self, Py_buffer *view):
+        self.exports -= 1
+
+
+def pack(int bits, Buffer rowmajor, int64_t at, int64_t rows, int64_t cols, Buffer blocks, int64_t to,
+         int64_t block_rows):
+    """Copy a row-major matrix at byte `at` into column blocks of `block_rows` rows at byte `to`."""
+    _check_extents(bits, rowmajor, at, rows * cols, blocks, to, cols, block_rows)
+    fm_pack(bits, rowmajor.data + at, rows, cols, blocks.data + to, block_rows)
+
+
+def unpack(int bits, Buffer blocks, int64_t to, int64_t rows, int64_t cols, int64_t block_rows, Buffer rowmajor,
+           int64_t at):
+    """Copy column blocks of `block_rows` rows at byte `to` into a row-major matrix at byte `at`."""
+    _check_extents(bits, rowmajor, at, rows * cols, blocks, to, cols, block_rows)
+    fm_unpack(bits, blocks.data + to, rows, cols, block_rows, rowmajor.data + at)
+
+
+cdef _check_extents(int bits, Buffer rowmajor, int64_t at, int64_t n, Buffer blocks, int64_t to, int64_t cols,
+                    int64_t block_rows):
+    cdef int64_t size = bits // 8
+    cdef int64_t n_blocks = (cols * size + 63) // 64
+    if at < 0 or at + n * size > rowmajor.nbytes:
+        raise ValueError("the row-major matrix lies outside its buffer")
+    if to < 0 or to + n_blocks * block_rows * 64 > blocks.nbytes:
+        raise ValueError("the blocks lie outside their buffer")
+
+
+# ---- dispatch ----
+
+def isa():
+    """Return the name of the instruction set in use."""
+    return fm_isa_current().decode()
+
+
+def isa_table():
+    """Return {name: "" where this CPU can use it, or why not} of every known instruction set, the least first."""
+    table = {}
+    cdef int i = 0
+    while fm_isa_name(i) != NULL:
+        status = fm_isa_status(fm_isa_name(i))
+        table[fm_isa_name(i).decode()] = "" if status == FM_OK else fm_status_text(status).decode()
+        i += 1
+    return table
+
+
+def choose_isa(name=None):
+    """Choose the instruction set of programs bound from now on; None or "" means the best.
+
+    Raises
+    ------
+    ValueError
+        If the name is not known, or this build or this CPU lacks it.
+    """
+    cdef bytes text = (name or "").encode()
+    status = fm_isa_choose(text)
+    if status != FM_OK:
+        usable = [known for known, trouble in isa_table().items() if not trouble]
+        raise ValueError(
+            f"FASTMLP_ISA is {name!r}: {fm_status_text(status).decode()}; allowed here: {', '.join(usable)}"
+        )
+
+
+def openmp():
+    """Return (built with OpenMP, version of its specification as a date, threads it would use)."""
+    return bool(fm_has_openmp()), fm_openmp_version(), fm_openmp_threads()
+
+
+def geometry(int bits):
+    """Return (columns of a block, lanes of a vector, rows of a tile) of the current instruction set."""
+    k = fm_kernels_current(bits)
+    return k.block, k.lanes, k.tile_rows
+
+
+def opcodes():
+    """Return {name: number} of the engine's opcodes."""
+    cdef int i = 0
+    table = {}
+    while fm_op_names[i] != NULL:
+        table[fm_op_names[i].decode()] = i
+        i += 1
+    return table
+
+
+def registries():
+    """Return {name: number} of the activations, losses and optimizers that have kernels."""
+    k = fm_kernels_current(32)
+    activations, losses, optimizers = {}, {}, {}
+    cdef int i = 0
+    while k.activations[i].name != NULL:
+        activations[k.activations[i].name.decode()] = i
+        i += 1
+    i = 0
+    while k.losses[i].name != NULL:
+        losses[k.losses[i].name.decode()] = i
+        i += 1
+    i = 0
+    while k.optimizers[i].name != NULL:
+        optimizers[k.optimizers[i].name.decode()] = i
+        i += 1
+    return activations, losses, optimizers
+
+
+# ---- shuffling ----
+
+def shuffle(uint64_t seed, uint64_t epoch, Py_ssize_t n):
+    """Return the permutation of 0..n-1 that belongs to (seed, epoch), as a Buffer of uint32 (uint64 above 2**32)."""
+    cdef Buffer out
+    if n <= 0xFFFFFFFF:
+        out = Buffer(4 * n)
+        with nogil:
+            fm_shuffle32(seed, epoch, <uint32_t>n, <uint32_t *>out.data)
+    else:
+        out = Buffer(8 * n)
+        with nogil:
+            fm_shuffle64(seed, epoch, <uint64_t>n, <uint64_t *>out.data)
+    return out
+
+
+# ---- programs ----
+
+cdef int _element_type(const char *format, Py_ssize_t itemsize) noexcept:
+    """The engine's code of a native-order element, -1 for anything else."""
+    if format == NULL:
+        return FM_U8
+    if format[0] == b"@" or format[0] == b"=" or format[0] == b"<":
+        format += 1
+    if strlen(format) != 1:
+        return -1
+    cdef char f = format[0]
+    if f == b"f":
+        return FM_F32
+    if f == b"d":
+        return FM_F64
+    if f == b"e":
+        return FM_F16
+    if f == b"?":
+        return FM_U8
+    if f in (b"b", b"h", b"i", b"l", b"q"):
+        return FM_I8 if itemsize == 1 else FM_I16 if itemsize == 2 else FM_I32 if itemsize == 4 else FM_I64
+    if f in (b"B", b"H", b"I", b"L", b"Q"):
+        return FM_U8 if itemsize == 1 else FM_U16 if itemsize == 2 else FM_U32 if itemsize == 4 else FM_U64
+    return -1
+
+
+cdef class Program:
+    """A lowered plan, bound to memory.
+
+    Parameters
+    ----------
+    bits : int
+        32 or 64, the precision.
+    threads : int
+    steps : buffer of the structured dtype `fastmlp.backends.native.STEP`
+        Copied; operands are (base << 48) | byte offset, or -1.
+    parts : int32 buffer of shape (steps, threads, 4)
+        Copied.
+    bases : sequence of Buffer
+        Kept alive.
+    columns : sequence of int
+        For each source: its number of columns, 0 for a vector, -1 where the program reads none.
+    result_columns : int
+        Columns of the row-major result, 0 where there is none.
+    rows : int
+        Rows of a mini-batch.
+    """
+
+    cdef fm_program program
+    cdef Buffer step_memory
+    cdef Buffer part_memory
+    cdef tuple bases
+    cdef int64_t columns[4]
+    cdef int64_t result_columns
+    cdef int64_t rows
+
+    def __init__(self, int bits, int threads, steps, parts, bases, columns, int64_t result_columns, int64_t rows):
+        step_bytes = memoryview(steps).cast("B")
+        part_bytes = memoryview(parts).cast("B")
+        n_steps = step_bytes.nbytes // sizeof(fm_step)
+        if step_bytes.nbytes != n_steps * sizeof(fm_step):
+            raise ValueError("steps have the wrong size")
+        if part_bytes.nbytes != n_steps * threads * sizeof(fm_part):
+            raise ValueError("parts have the wrong size")
+        if len(bases) > FM_BASES or len(columns) > FM_SOURCES:
+            raise ValueError("too many bases or sources")
+        self.step_memory = Buffer(step_bytes.nbytes)
+        memoryview(self.step_memory)[:] = step_bytes
+        self.part_memory = Buffer(part_bytes.nbytes)
+        memoryview(self.part_memory)[:] = part_bytes
+        self.bases = tuple(bases)
+        memset(&self.program, 0, sizeof(self.program))
+        self.program.n_steps = <int32_t>n_steps
+        self.program.n_threads = threads
+        self.program.bits = bits
+        self.program.steps = <fm_step *>self.step_memory.data
+        self.program.parts = <fm_part *>self.part_memory.data
+        cdef Buffer base
+        for i, base in enumerate(self.bases):
+            self.program.base[i] = base.data
+            self.program.base_size[i] = base.nbytes
+        for i in range(4):
+            self.columns[i] = columns[i] if i < len(columns) else -1
+        self.result_columns = result_columns
+        self.rows = rows
+        status = fm_bind(&self.program)
+        if status != FM_OK:
+            raise ValueError(fm_status_text(status).decode())
+
+    @property
+    def threads(self):
+        return self.program.n_threads
+
+    @property
+    def steps(self):
+        return self.program.n_steps
+
+    cdef int fill(self, fm_call *call, int i, array, Py_buffer *view, int64_t needed) except -1:
+        """Point source i at an array, which stays exported in `view`; False where the program reads no source i."""
+        cdef int64_t columns = self.columns[i]
+        if columns < 0:
+            return 0
+        PyObject_GetBuffer(array, view, PyBUF_FORMAT | PyBUF_STRIDES)
+        cdef int kind = _element_type(view.format, view.itemsize)
+        if (kind < 0 or view.ndim != (1 if columns == 0 else 2) or view.shape[0] < needed
+                or (columns > 0 and view.shape[1] != columns)):
+            PyBuffer_Release(view)
+            raise ValueError("a source has the wrong shape or element type for its program")
+        call.source[i].data = <const char *>view.buf
+        call.source[i].type = kind
+        call.source[i].row_stride = view.strides[0]
+        call.source[i].col_stride = view.strides[1] if columns > 0 else 0
+        return 1
+
+    def run(self, sources, *, order=None, int64_t first=0, int64_t last=1, hyper=None, losses=None, out=None,
+            uint64_t step=0, seconds=None):
+        """Run mini-batches first … last - 1, the GIL released.
+
+        Parameters
+        ----------
+        sources : sequence of array or None
+            Inputs, targets, sample weights, incoming gradient: as many as the program reads.
+        order : buffer of uint32 or uint64, optional
+            Rows in visiting order; its values must lie inside the sources (they are not checked).
+        first, last : int
+            Mini-batch b takes rows b·rows … (b + 1)·rows - 1 of the order.
+        hyper : float64 array (mini-batches, scalars), optional
+        losses : float64 array, optional
+            losses[b] is written for each mini-batch.
+        out : array (last · rows, columns), optional
+            C-contiguous rows of the program's precision.
+        step : int
+            Number of the first step.
+        seconds : float64 array (steps of the program), optional
+            Seconds are added to each step's.
+        """
+        cdef fm_call call
+        cdef Py_buffer views[9]
+        cdef int n_views = 0, i
+        cdef int64_t needed = last * self.rows
+        memset(&call, 0, sizeof(call))
+        call.first, call.last, call.batch_rows, call.step = first, last, self.rows, step
+        call.n_rows = needed
+        if not 0 <= first <= last:
+            raise ValueError("first and last are not a range")
+        try:
+            if order is not None:
+                PyObject_GetBuffer(order, &views[n_views], PyBUF_FORMAT | PyBUF_STRIDES)
+                n_views += 1
+                if views[0].len // views[0].itemsize < needed or views[0].strides[0] != views[0].itemsize:
+                    raise ValueError("the order is shorter than the mini-batches, or not contiguous")
+                call.n_rows = views[0].len // views[0].itemsize
+                if views[0].itemsize == 4:
+                    call.order32 = <const uint32_t *>views[0].buf
+                elif views[0].itemsize == 8:
+                    call.order64 = <const uint64_t *>views[0].buf
+                else:
+                    raise ValueError("the order must be uint32 or uint64")
+            for i in range(4):
+                if self.columns[i] >= 0:
+                    if i >= len(sources):
+                        raise ValueError("the program reads more sources than there are")
+                    n_views += self.fill(&call, i, sources[i], &views[n_views], 0 if order is not None else needed)
+            if hyper is not None:
+                PyObject_GetBuffer(hyper, &views[n_views], PyBUF_FORMAT | PyBUF_STRIDES)
+                n_views += 1
+                call.hyper = <const double *>views[n_views - 1].buf
+                call.hyper_stride = views[n_views - 1].strides[0] // 8
+                if (views[n_views - 1].ndim != 2 or views[n_views - 1].shape[0] < last - first
+                        or views[n_views - 1].shape[1] < FM_HYPER or views[n_views - 1].itemsize != 8):
+                    raise ValueError("hyper is too small")
+            if losses is not None:
+                PyObject_GetBuffer(losses, &views[n_views], PyBUF_FORMAT | PyBUF_STRIDES | PyBUF_WRITABLE)
+                n_views += 1
+                call.losses = <double *>views[n_views - 1].buf
+                if (views[n_views - 1].len < last * 8 or views[n_views - 1].itemsize != 8
+                        or views[n_views - 1].strides[0] != 8):
+                    raise ValueError("losses is too small")
+            if self.result_columns > 0:
+                PyObject_GetBuffer(out, &views[n_views], PyBUF_FORMAT | PyBUF_STRIDES | PyBUF_WRITABLE)
+                n_views += 1
+                call.out = <char *>views[n_views - 1].buf
+                call.out_stride = views[n_views - 1].strides[0]
+                if (views[n_views - 1].ndim != 2 or views[n_views - 1].shape[0] < needed
+                        or views[n_views - 1].shape[1] != self.result_columns
+                        or views[n_views - 1].itemsize != self.program.bits // 8
+                        or views[n_views - 1].strides[1] != views[n_views - 1].itemsize):
+                    raise ValueError("out is too small, or has another precision")
+            if seconds is not None:
+                PyObject_GetBuffer(seconds, &views[n_views], PyBUF_FORMAT | PyBUF_STRIDES | PyBUF_WRITABLE)
+                n_views += 1
+                call.step_seconds = <double *>views[n_views - 1].buf
+                if views[n_views - 1].len < self.program.n_steps * 8:
+                    raise ValueError("seconds is too small")
+            with nogil:
+                fm_run(&self.program, &call)
+        finally:
+            for i in range(n_views):
+                PyBuffer_Release(&views[i])
+
+
+choose_isa(os.environ.get("FASTMLP_ISA"))
