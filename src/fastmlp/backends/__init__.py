@@ -1,0 +1,150 @@
+"""Backends: what runs a plan. Each module has an `Executor` with the methods of `BaseExecutor`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from fastmlp.errors import choose
+
+if TYPE_CHECKING:
+    from fastmlp.losses import Loss
+    from fastmlp.model import Sequential
+    from fastmlp.optimizers import Optimizer
+    from fastmlp.sources import Source
+
+BACKENDS = ("native", "reference")
+
+
+class BaseExecutor:
+    """Runs one model, and trains it if it has a loss and an optimizer.
+
+    Parameters
+    ----------
+    model : Sequential
+        With known sizes.
+    loss : Loss, optional
+    optimizer : Optimizer, optional
+        Both are needed for `train`.
+    batch_size : int, optional
+        What most mini-batches will have.
+    threads : int, optional
+        Exactly so many; None lets the backend choose.
+    l1, l2 : float
+        Penalties of the weights, see `fastmlp.plan.build`.
+    """
+
+    def __init__(
+        self,
+        model: Sequential,
+        loss: Loss | None = None,
+        optimizer: Optimizer | None = None,
+        *,
+        batch_size: int | None = None,
+        threads: int | None = None,
+        l1: float = 0.0,
+        l2: float = 0.0,
+    ):
+        self.model = model
+        self.loss = loss
+        self.optimizer = optimizer
+        self.batch_size = batch_size
+        self.threads = threads
+        self.l1 = l1
+        self.l2 = l2
+
+    def train(
+        self,
+        source: Source,
+        order: np.ndarray | None,
+        batch_size: int,
+        first: int,
+        last: int,
+        losses: np.ndarray,
+    ) -> None:
+        """Train on the mini-batches `first` to `last` - 1 of an epoch.
+
+        Parameters
+        ----------
+        source : Source
+        order : ndarray of unsigned integers, shape (n,), or None
+            Mini-batch i has the rows order[i·batch_size : (i + 1)·batch_size], the last one what
+            is left. None: the rows as they stand.
+        batch_size, first, last : int
+        losses : ndarray of float64
+            losses[i] becomes the mean data loss of mini-batch i, before its update.
+        """
+        raise NotImplementedError
+
+    def predict(self, x: np.ndarray, out: np.ndarray, batch_size: int | None) -> None:
+        """Write the predictions of `x` (n, n_in), of any real dtype and strides, to `out`.
+
+        `out` is (n, n_out), C-contiguous, of the model's dtype. Safe in several threads at once.
+        """
+        raise NotImplementedError
+
+    def forward(self, x: np.ndarray, training: bool) -> np.ndarray:
+        """Return the output of the model, and keep what `backward` needs."""
+        raise NotImplementedError
+
+    def backward(self, grad: np.ndarray, input_gradient: bool = True) -> np.ndarray | None:
+        """Fill the model's gradients from that of the last output; return that of the input."""
+        raise NotImplementedError
+
+    def snapshot(self) -> None:
+        """Remember the parameters and the optimizer's state, to be able to `restore` them.
+
+        Raises
+        ------
+        FloatingPointError
+            If a parameter is not finite; what was remembered before stays.
+        """
+        vector = self.model.flat_parameters.array()
+        if not all_finite(vector):
+            raise FloatingPointError("a parameter is not finite")
+        state = self.optimizer.state_for(self.model)
+        slots = [slot.array() for slot in state.slots]
+        saved = getattr(self, "_saved", None)
+        if saved is None or len(saved[0]) != 1 + len(slots):
+            copies = [array.copy() for array in (vector, *slots)]
+        else:
+            copies = saved[0]
+            for copy, array in zip(copies, (vector, *slots), strict=True):
+                np.copyto(copy, array)
+        self._saved = copies, state.step, state.epoch
+
+    def restore(self) -> None:
+        """Put back what `snapshot` remembered."""
+        copies, step, epoch = self._saved
+        state = self.optimizer.state_for(self.model)
+        for vector, copy in zip((self.model.flat_parameters, *state.slots), copies, strict=True):
+            np.copyto(vector.array(), copy)
+        state.step, state.epoch = step, epoch
+
+
+def all_finite(array: np.ndarray) -> bool:
+    """Return whether a floating array has neither NaN nor infinity.
+
+    A finite sum proves it at half the cost of looking at each element; a sum may overflow though
+    all elements are finite, so otherwise each is looked at.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        total = array.sum()
+    return bool(np.isfinite(total)) or bool(np.isfinite(array).all())
+
+
+def get(name: str) -> type[BaseExecutor]:
+    """Return the executor class of a backend, "native" or "reference".
+
+    Raises
+    ------
+    TypeError, ValueError
+        If there is no such backend.
+    """
+    choose("backend", name, BACKENDS)
+    if name == "native":
+        from fastmlp.backends.native import Executor
+    else:
+        from fastmlp.backends.reference import Executor
+    return Executor

@@ -1,0 +1,234 @@
+"""The NumPy backend: the definition of every operation, one after another, as its formula says.
+
+It is the oracle of the tests, and runs wherever NumPy does.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from fastmlp.backends import BaseExecutor
+from fastmlp.plan import Plan, Step, Value, build
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from typing import Any
+
+    from fastmlp.losses import Loss
+    from fastmlp.optimizers import Optimizer
+    from fastmlp.sources import Source
+
+    Attrs = dict[str, Any]
+    Arrays = tuple[np.ndarray, ...]
+    Environment = dict[Value, np.ndarray]
+
+# Plans are kept per batch size and use; the last batch of an epoch and a prediction need their own.
+_KEPT_PLANS = 16
+# Rows that a prediction works on at once, so that its activations stay in cache.
+_PREDICTION_ROWS = 1024
+
+
+def _dense(attrs: Attrs, x: np.ndarray, W: np.ndarray, b: np.ndarray | None = None) -> Arrays:
+    z = x @ W
+    return (z if b is None else z + b,)
+
+
+def _dense_backward_params(attrs: Attrs, x: np.ndarray, dz: np.ndarray) -> Arrays:
+    dW = x.T @ dz
+    return (dW, dz.sum(axis=0, keepdims=True)) if attrs["bias"] else (dW,)
+
+
+def _loss(
+    attrs: Attrs, y_hat: np.ndarray, y: np.ndarray, weight: np.ndarray | None = None
+) -> Arrays:
+    rows, grad = attrs["loss"].per_sample(y_hat, y)
+    return rows[:, np.newaxis], grad * _shares(len(y_hat), weight).astype(grad.dtype)
+
+
+def _shares(rows: int, weight: np.ndarray | None) -> np.ndarray:
+    """Return what each row counts in the mean, as a float64 column of sum 1.
+
+    Where all weights of a mini-batch are zero there is nothing to learn from it, and all shares
+    are zero.
+    """
+    if weight is None:
+        return np.full((rows, 1), 1.0 / rows)
+    total = weight.sum(dtype=np.float64)
+    return weight.astype(np.float64) / total if total > 0 else np.zeros((rows, 1))
+
+
+def _penalty(attrs: Attrs, W: np.ndarray, dW: np.ndarray) -> Arrays:
+    if attrs["l2"]:
+        dW += W.dtype.type(attrs["l2"]) * W
+    if attrs["l1"]:
+        dW += W.dtype.type(attrs["l1"]) * np.sign(W)
+    return (dW,)
+
+
+def _update(attrs: Attrs, w: np.ndarray, dw: np.ndarray, *slots: np.ndarray) -> Arrays:
+    attrs["optimizer"].update(w, dw, list(slots), attrs["hyper"][attrs["group"]])
+    return (w, *slots)
+
+
+# One function for each row of fastmlp.plan.OPS: settings and what is read -> what is written.
+OPS: dict[str, Callable[..., Arrays]] = {
+    "dense": _dense,
+    "activation": lambda attrs, z: (attrs["fn"].forward(z),),
+    "softmax": lambda attrs, z: (attrs["fn"].forward(z),),
+    "standardize": lambda attrs, x, mean, scale: ((x - mean) / scale,),
+    "add": lambda attrs, u, v: (u + v,),
+    "loss": _loss,
+    "activation_backward": lambda attrs, da, z, a: (da * attrs["fn"].derivative(z, a),),
+    "softmax_backward": lambda attrs, da, a: (attrs["fn"].backward(a, da),),
+    "standardize_backward": lambda attrs, dy, scale: (dy / scale,),
+    "dense_backward_params": _dense_backward_params,
+    "dense_backward_input": lambda attrs, dz, W: (dz @ W.T,),
+    "penalty": _penalty,
+    "update": _update,
+}
+
+
+def run(steps: Iterable[Step], values: Environment, **attrs: Any) -> None:
+    """Interpret steps: read from `values`, write to it.
+
+    Parameters
+    ----------
+    steps : iterable of Step
+    values : dict of Value to ndarray
+        Holds everything that is read before it is written; gets everything that is written.
+    **attrs
+        Added to the settings of every step, for what changes from batch to batch.
+    """
+    for step in steps:
+        reads = (values[value] for value in step.reads)
+        results = OPS[step.op]({**step.attrs, **attrs}, *reads)
+        for value, result in zip(step.writes, results, strict=True):
+            values[value] = result
+
+
+class Executor(BaseExecutor):
+    """Interprets plans with NumPy. `threads` has no effect: NumPy's BLAS has its own."""
+
+    def __init__(
+        self,
+        model: Any,
+        loss: Loss | None = None,
+        optimizer: Optimizer | None = None,
+        *,
+        batch_size: int | None = None,
+        threads: int | None = None,
+        l1: float = 0.0,
+        l2: float = 0.0,
+    ):
+        super().__init__(
+            model, loss, optimizer, batch_size=batch_size, threads=threads, l1=l1, l2=l2
+        )
+        self._plans: dict[tuple[Any, ...], Plan] = {}
+        self._kept: tuple[Plan, Environment] | None = None
+
+    def _plan(self, batch: int, **use: Any) -> Plan:
+        version = self.optimizer.version if self.optimizer is not None else 0
+        key = (batch, self.model.revision, version, *use.items())
+        plan = self._plans.get(key)
+        if plan is None:
+            plan = build(self.model, batch, **use)
+            # Built apart and put in place whole, since predictions may run at the same time.
+            kept = list(self._plans.items())[1 - _KEPT_PLANS :]
+            self._plans = dict([*kept, (key, plan)])
+        return plan
+
+    def _bind(self, plan: Plan) -> Environment:
+        """Return views of the parameters and states under the values of a plan."""
+        model = self.model
+        flat = model.flat_parameters.array()
+        values = {plan.parameters[spec.name]: _part(flat, spec) for spec in model.parameter_specs}
+        if plan.states:
+            states = model.flat_states.array()
+            for spec in model.state_specs:
+                values[plan.states[spec.name]] = _part(states, spec)
+        if plan.slots:
+            vectors = [slot.array() for slot in self.optimizer.state_for(model).slots]
+            for spec in model.parameter_specs:
+                for value, vector in zip(plan.slots.get(spec.name, ()), vectors, strict=False):
+                    values[value] = _part(vector, spec)
+        return values
+
+    def train(
+        self,
+        source: Source,
+        order: np.ndarray | None,
+        batch_size: int,
+        first: int,
+        last: int,
+        losses: np.ndarray,
+    ) -> None:
+        model, optimizer = self.model, self.optimizer
+        state = optimizer.state_for(model)
+        hyper = [
+            optimizer.hyper(state.step + 1, last - first, epoch=state.epoch, group=group)
+            for group in range(len(optimizer.groups) + 1)
+        ]
+        for batch in range(first, last):
+            rows = source.rows_of(order, batch * batch_size, (batch + 1) * batch_size)
+            x = source.inputs(rows, model.dtype)
+            plan = self._plan(
+                len(x),
+                training=True,
+                loss=self.loss,
+                optimizer=optimizer,
+                l1=self.l1,
+                l2=self.l2,
+                sample_weight=None if source.sample_weight is None else "sample",
+            )
+            values = self._bind(plan)
+            values[plan.input] = x
+            values[plan.target] = source.targets(rows, model.dtype)
+            weight = None
+            if plan.sample_weight is not None:
+                weight = source.weights(rows)
+                values[plan.sample_weight] = weight
+            run(plan.steps, values, hyper=[group[batch - first] for group in hyper])
+            losses[batch] = _mean(values[plan.row_loss], weight)
+            state.step += 1
+
+    def predict(self, x: np.ndarray, out: np.ndarray, batch_size: int | None) -> None:
+        chunk = batch_size or _PREDICTION_ROWS
+        for start in range(0, len(x), chunk):
+            part = x[start : start + chunk].astype(self.model.dtype, copy=False)
+            plan = self._plan(len(part))
+            values = self._bind(plan)
+            values[plan.input] = part
+            run(plan.forward, values)
+            out[start : start + chunk] = values[plan.output]
+
+    def forward(self, x: np.ndarray, training: bool) -> np.ndarray:
+        plan = self._plan(len(x), training=training, gradients=True, input_gradient=True)
+        values = self._bind(plan)
+        values[plan.input] = x.astype(self.model.dtype)
+        run(plan.forward, values)
+        # Views of the parameters would count as arrays that somebody may write to.
+        live = {*plan.parameters.values(), *plan.states.values()}
+        self._kept = plan, {value: array for value, array in values.items() if value not in live}
+        return values[plan.output].copy()
+
+    def backward(self, grad: np.ndarray, input_gradient: bool = True) -> np.ndarray | None:
+        plan, kept = self._kept
+        values = {**self._bind(plan), **kept, plan.output_gradient: grad}
+        run(plan.backward, values)
+        gradients = self.model.flat_gradients.array()
+        gradients[...] = 0
+        for spec in self.model.parameter_specs:
+            value = plan.parameter_gradients.get(spec.name)
+            if value is not None:
+                _part(gradients, spec)[...] = values[value]
+        return values[plan.input_gradient].copy() if input_gradient else None
+
+
+def _part(flat: np.ndarray, spec: Any) -> np.ndarray:
+    return flat[spec.offset : spec.offset + spec.size].reshape(spec.matrix_shape)
+
+
+def _mean(rows: np.ndarray, weight: np.ndarray | None) -> float:
+    return float((rows.astype(np.float64) * _shares(len(rows), weight)).sum())

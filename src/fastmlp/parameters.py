@@ -1,0 +1,209 @@
+"""One flat buffer for all parameters, and named views of it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from fastmlp import _native
+from fastmlp.errors import choose, shown
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from typing import Protocol
+
+    class Resident(Protocol):
+        """Who holds a newer copy of a flat vector in a layout of its own."""
+
+        def pull(self) -> None:
+            """Write the newer values back to the flat vector."""
+
+
+# Above this many bytes no machine could hold one vector, so a size is a mistake, not a wish.
+_LARGEST_VECTOR = 2**47
+
+
+@dataclass(frozen=True, slots=True)
+class ParameterSpec:
+    """What a layer says of one of its parameters.
+
+    Attributes
+    ----------
+    name : str
+        "weight" in the layer, "0.weight" in the model.
+    shape : tuple of int
+    initializer : Initializer or ndarray
+        How the first values are drawn, or, for a state vector, what they are.
+    decay : bool
+        Whether L1 and L2 penalties hold for it: weights, not biases.
+    trainable : bool
+        False in a frozen layer.
+    offset : int
+        Where it begins in the flat vector.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    initializer: object
+    decay: bool = True
+    trainable: bool = True
+    offset: int = 0
+
+    @property
+    def size(self) -> int:
+        return math.prod(self.shape)
+
+    @property
+    def matrix_shape(self) -> tuple[int, int]:
+        """The shape as a matrix: a vector is one row."""
+        if len(self.shape) > 2:
+            raise ValueError(f"parameter {self.name} must have 1 or 2 dimensions: {self.shape}")
+        rows, cols = (1, *self.shape)[-2:]
+        return rows, cols
+
+
+def place(specs: Iterable[ParameterSpec], dtype: np.dtype) -> list[ParameterSpec]:
+    """Return the specs with offsets, one after another.
+
+    Raises
+    ------
+    ValueError
+        If the sizes add up to more than any memory.
+    """
+    placed, offset = [], 0
+    for spec in specs:
+        placed.append(replace(spec, offset=offset))
+        offset += spec.size
+        if offset * dtype.itemsize > _LARGEST_VECTOR:
+            raise ValueError(
+                f"sizes overflow: the parameters up to {spec.name} {spec.shape} take "
+                f"{offset * dtype.itemsize:.3g} bytes; allowed are {_LARGEST_VECTOR:.3g}"
+            )
+    return placed
+
+
+class FlatVector:
+    """One aligned, zeroed vector that knows how many arrays look into it.
+
+    A backend may keep a newer copy of the values in a layout of its own. It then puts an object
+    with a `pull` method into `resident`; whoever asks for an array here gets the newest values.
+
+    Attributes
+    ----------
+    size : int
+        Number of elements.
+    dtype : numpy.dtype
+    buffer : fastmlp._native.Buffer
+        The memory.
+    resident : object or None
+        Who holds newer values, if anybody does.
+    touched : bool
+        Set when an array is handed out: the values may have been written since.
+    """
+
+    __slots__ = ("__weakref__", "buffer", "dtype", "resident", "size", "touched")
+
+    def __init__(self, size: int, dtype: np.dtype | str):
+        self.size = size
+        self.dtype = np.dtype(dtype)
+        self.buffer = _native.Buffer(max(size, 1) * self.dtype.itemsize)
+        self.resident: Resident | None = None
+        self.touched = True
+
+    def __repr__(self) -> str:
+        return f"FlatVector({self.size}, {self.dtype.name!r})"
+
+    def __len__(self) -> int:
+        return self.size
+
+    @property
+    def exports(self) -> int:
+        """How many arrays into this vector are alive."""
+        return self.buffer.exports
+
+    def array(self) -> np.ndarray:
+        """Return all elements as a live array of shape (size,)."""
+        return self._export(0, self.size)
+
+    def view(self, offset: int, shape: tuple[int, ...]) -> np.ndarray:
+        """Return the elements from `offset` on as a live array of the given shape."""
+        return self._export(offset, math.prod(shape)).reshape(shape)
+
+    def _export(self, offset: int, count: int) -> np.ndarray:
+        if self.resident is not None:
+            self.resident.pull()
+        self.touched = True
+        # An array made by frombuffer keeps its export of the buffer; ndarray(buffer=…) would not.
+        return np.frombuffer(
+            self.buffer, dtype=self.dtype, count=count, offset=offset * self.dtype.itemsize
+        )
+
+
+class Parameters(Mapping[str, np.ndarray]):
+    """Names to live arrays: `model.parameters` and `model.gradients`.
+
+    The arrays are views of one flat row-major vector. When a fastmlp call returns they hold the
+    current values; what is written into them is used by the next call. Assigning copies the values
+    into place: ``model.parameters["0.bias"] = numpy.zeros(10)``.
+
+    Parameters
+    ----------
+    specs : iterable of ParameterSpec
+        Names, shapes and offsets.
+    vector : FlatVector
+    what : str
+        What messages call an entry.
+    """
+
+    __slots__ = ("_specs", "_vector", "_what")
+
+    def __init__(self, specs: Iterable[ParameterSpec], vector: FlatVector, what: str = "parameter"):
+        self._specs = {spec.name: spec for spec in specs}
+        self._vector = vector
+        self._what = what
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names in the order of the flat vector."""
+        return tuple(self._specs)
+
+    @property
+    def specs(self) -> tuple[ParameterSpec, ...]:
+        """Name, shape and offset of every entry."""
+        return tuple(self._specs.values())
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        spec = self._specs.get(name)
+        if spec is None:
+            raise KeyError(f"no {self._what} {name!r}; there are {', '.join(self._specs)}")
+        return self._vector.view(spec.offset, spec.shape)
+
+    def __setitem__(self, name: str, values: object) -> None:
+        choose(f"{self._what} name", name, self._specs)
+        spec = self._specs[name]
+        array = np.asarray(values)
+        if array.dtype.kind not in "fiub":
+            raise TypeError(f"{name} must be an array of real numbers; got dtype {array.dtype}")
+        if array.shape != spec.shape:
+            raise ValueError(f"{name} has shape {spec.shape}; got an array of shape {array.shape}")
+        with np.errstate(over="ignore"):
+            converted = array.astype(self._vector.dtype)
+        if not np.isfinite(converted).all():
+            raise ValueError(
+                f"{name} must be finite as {self._vector.dtype.name}; got {shown(array)}"
+            )
+        self._vector.view(spec.offset, spec.shape)[...] = converted
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._specs)
+
+    def __len__(self) -> int:
+        return len(self._specs)
+
+    def __repr__(self) -> str:
+        lines = [f"  {spec.name}: {spec.shape}" for spec in self._specs.values()]
+        return "\n".join([f"{len(lines)} arrays of {self._vector.dtype.name}:", *lines])
