@@ -25,8 +25,15 @@ if TYPE_CHECKING:
     from fastmlp.schedules import Schedule
 
     Floats = NDArray[np.floating]
-    Columns = Sequence[float | NDArray[np.float64]]
     Group = tuple[str, Mapping[str, Any]]
+    # Of `_columns`: numbers of the steps, their learning rates, settings of a group; the result.
+    Steps = NDArray[np.int64]
+    Rates = NDArray[np.float64]
+    Values = Mapping[str, Any]
+    Columns = Sequence[float | NDArray[np.float64]]
+    # Of `update`: state vectors, and one row of `hyper`.
+    Slots = Sequence[Floats]
+    Row = NDArray[np.float64]
 
 
 # --- checks of settings: (what the message calls it, value) -> value ------------------------------
@@ -46,6 +53,11 @@ def rate(argument: str, value: Any) -> float | Schedule:
 def not_negative(argument: str, value: Any) -> float:
     """Check a number >= 0."""
     return check_number(argument, value, low=0.0)
+
+
+def positive(argument: str, value: Any) -> float:
+    """Check a number > 0."""
+    return check_number(argument, value, low=0.0, open_low=True)
 
 
 def fraction(argument: str, value: Any) -> float:
@@ -173,7 +185,7 @@ class Optimizer:
     def _check(self, name: str, value: Any) -> Any:
         return getattr(type(self), name).check(f"{name} of {self.name}", value)
 
-    def _agree(self, values: Mapping[str, Any]) -> None:
+    def _agree(self, values: Values) -> None:
         """Raise ValueError if settings contradict each other."""
 
     def _check_groups(self, groups: Iterable[Group]) -> tuple[Group, ...]:
@@ -280,15 +292,11 @@ class Optimizer:
             rows[:, number] = column
         return rows
 
-    def _columns(
-        self, steps: NDArray[np.int64], lr: NDArray[np.float64], values: Mapping[str, Any]
-    ) -> Columns:
+    def _columns(self, steps: Steps, lr: Rates, values: Values) -> Columns:
         """Return the columns of `hyper`: numbers, or arrays over the steps."""
         raise NotImplementedError
 
-    def update(
-        self, w: Floats, g: Floats, slots: Sequence[Floats], hyper_row: NDArray[np.float64]
-    ) -> None:
+    def update(self, w: Floats, g: Floats, slots: Slots, hyper_row: Row) -> None:
         """Make one step, in place.
 
         Parameters
