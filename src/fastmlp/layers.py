@@ -79,7 +79,7 @@ class Layer:
     # What the model does with it.
 
     def build(self, input_size: int) -> None:
-        """Fix the sizes. A layer is built once."""
+        """Fix the sizes."""
         output_size = self.size_after(input_size)
         self.input_size, self.output_size = input_size, output_size
 
@@ -99,20 +99,26 @@ class Layer:
             )
         self._model = weakref.ref(model)
 
+    def detach(self, model: Sequential) -> None:
+        """Forget a model that failed to become one."""
+        if self._model is not None and self._model() is model:
+            self._model = None
+
+    @property
+    def output_activation(self) -> str:
+        """Name of the activation that is the last step, "identity" if there is none."""
+        return "identity"
+
     @property
     def trainable(self) -> bool:
         return self._trainable
 
     @trainable.setter
     def trainable(self, value: bool) -> None:
-        value = check_flag("trainable", value)
-        if value != self._trainable:
-            model = self._model() if self._model is not None else None
-            if model is not None:
-                model.check_not_training("trainable of a layer cannot be changed")
-            self._trainable = value
-            if model is not None:
-                model.changed()
+        self._trainable = check_flag("trainable", value)
+        model = self._model() if self._model is not None else None
+        if model is not None:
+            model.changed()
 
     @property
     def parameter_count(self) -> int:
@@ -199,6 +205,10 @@ class Dense(Layer):
         if self.bias:
             specs.append(ParameterSpec("bias", shape[1:], self.bias_initializer, False, free))
         return specs
+
+    @property
+    def output_activation(self) -> str:
+        return self.activation.name
 
     def emit(self, b: PlanBuilder, x: Value) -> Value:
         parameters = [b.parameter(spec.name) for spec in self.parameter_specs()]

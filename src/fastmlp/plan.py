@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-    from fastmlp.losses import Loss
+    from fastmlp.loss_base import Loss
     from fastmlp.model import Sequential
-    from fastmlp.optimizers import Optimizer
+    from fastmlp.optimizer_base import Optimizer
 
     Shape = tuple[int, int]
 
@@ -350,7 +350,7 @@ OPS: dict[str, Op] = {
         Op("standardize", _row_vectors, _standardize_backward),
         # add(u, v) -> u + v: branches that meet, and gradients of a value that is read twice
         Op("add", _all_alike, _add_backward),
-        # loss(y_hat, y[, w]) -> loss of each row, gradient of their (weighted) mean; attrs loss
+        # loss(y_hat, y[, w]) -> what each row adds to the weighted mean, its gradient; attrs loss
         Op("loss", _loss_shapes),
         # activation_backward(da, z, a) -> dz = da f'(z); attrs fn
         Op("activation_backward", _all_alike),
@@ -382,6 +382,7 @@ def build(
     gradients: bool | None = None,
     input_gradient: bool = False,
     sample_weight: str | None = None,
+    logits: bool = False,
 ) -> Plan:
     """Write down the steps of one mini-batch.
 
@@ -405,6 +406,9 @@ def build(
         Whether the backward pass goes down to the input.
     sample_weight : {None, "sample", "output"}
         None, one weight for each row, or one for each output.
+    logits : bool
+        Whether to leave out the activation of the last layer. A loss that takes its place
+        (`Loss.behind`) does so by itself.
     """
     b = PlanBuilder(training=training)
     for spec in model.parameter_specs:
@@ -414,6 +418,12 @@ def build(
     x = b.value("x", batch, model.input_size, "input")
     output = model.emit(b, x)
     forward = b.take()
+    if loss is not None:
+        loss, fused = loss.behind(model.output_activation)
+        logits = logits or fused
+    if logits and model.output_activation != "identity":
+        (output,) = forward[-1].reads
+        forward = forward[:-1]
 
     target = weight = row_loss = output_gradient = None
     if gradients is None:

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fastmlp.errors import choose
+from fastmlp.sources import all_finite
 
 if TYPE_CHECKING:
     from fastmlp.losses import Loss
     from fastmlp.model import Sequential
-    from fastmlp.optimizers import Optimizer
+    from fastmlp.optimizer_base import Optimizer, OptimizerState
     from fastmlp.sources import Source
 
 BACKENDS = ("native", "reference")
@@ -53,6 +54,8 @@ class BaseExecutor:
         self.threads = threads
         self.l1 = l1
         self.l2 = l2
+        self._saved: list[np.ndarray] = []
+        self._saved_counters = (0, 0)
 
     def train(
         self,
@@ -74,13 +77,18 @@ class BaseExecutor:
         batch_size, first, last : int
         losses : ndarray of float64
             losses[i] becomes the mean data loss of mini-batch i, before its update.
+
+        The optimizer state's `step` grows by `last` - `first`.
         """
         raise NotImplementedError
 
-    def predict(self, x: np.ndarray, out: np.ndarray, batch_size: int | None) -> None:
+    def predict(
+        self, x: np.ndarray, out: np.ndarray, batch_size: int | None, logits: bool = False
+    ) -> None:
         """Write the predictions of `x` (n, n_in), of any real dtype and strides, to `out`.
 
-        `out` is (n, n_out), C-contiguous, of the model's dtype. Safe in several threads at once.
+        `out` is (n, n_out), C-contiguous, of the model's dtype. With `logits` the activation of
+        the last layer is left out. Safe in several threads at once.
         """
         raise NotImplementedError
 
@@ -92,46 +100,29 @@ class BaseExecutor:
         """Fill the model's gradients from that of the last output; return that of the input."""
         raise NotImplementedError
 
-    def snapshot(self) -> None:
-        """Remember the parameters and the optimizer's state, to be able to `restore` them.
+    def finite(self) -> bool:
+        """Return whether all parameters are finite."""
+        return all_finite(self.model.flat_parameters.array())
 
-        Raises
-        ------
-        FloatingPointError
-            If a parameter is not finite; what was remembered before stays.
-        """
-        vector = self.model.flat_parameters.array()
-        if not all_finite(vector):
-            raise FloatingPointError("a parameter is not finite")
-        state = self.optimizer.state_for(self.model)
-        slots = [slot.array() for slot in state.slots]
-        saved = getattr(self, "_saved", None)
-        if saved is None or len(saved[0]) != 1 + len(slots):
-            copies = [array.copy() for array in (vector, *slots)]
-        else:
-            copies = saved[0]
-            for copy, array in zip(copies, (vector, *slots), strict=True):
-                np.copyto(copy, array)
-        self._saved = copies, state.step, state.epoch
+    def snapshot(self) -> None:
+        """Remember the parameters and the optimizer's state, to be able to `restore` them."""
+        arrays, state = self._state()
+        if len(self._saved) != len(arrays):
+            self._saved = [np.empty_like(array) for array in arrays]
+        for copy, array in zip(self._saved, arrays, strict=True):
+            np.copyto(copy, array)
+        self._saved_counters = state.step, state.epoch
 
     def restore(self) -> None:
-        """Put back what `snapshot` remembered."""
-        copies, step, epoch = self._saved
+        """Put back what `snapshot` remembered last."""
+        arrays, state = self._state()
+        for array, copy in zip(arrays, self._saved, strict=True):
+            np.copyto(array, copy)
+        state.step, state.epoch = self._saved_counters
+
+    def _state(self) -> tuple[list[np.ndarray], OptimizerState]:
         state = self.optimizer.state_for(self.model)
-        for vector, copy in zip((self.model.flat_parameters, *state.slots), copies, strict=True):
-            np.copyto(vector.array(), copy)
-        state.step, state.epoch = step, epoch
-
-
-def all_finite(array: np.ndarray) -> bool:
-    """Return whether a floating array has neither NaN nor infinity.
-
-    A finite sum proves it at half the cost of looking at each element; a sum may overflow though
-    all elements are finite, so otherwise each is looked at.
-    """
-    with np.errstate(over="ignore", invalid="ignore"):
-        total = array.sum()
-    return bool(np.isfinite(total)) or bool(np.isfinite(array).all())
+        return [vector.array() for vector in (self.model.flat_parameters, *state.slots)], state
 
 
 def get(name: str) -> type[BaseExecutor]:

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from typing import Any
 
-    from fastmlp.losses import Loss
-    from fastmlp.optimizers import Optimizer
+    from fastmlp.loss_base import Loss
+    from fastmlp.optimizer_base import Optimizer
     from fastmlp.sources import Source
 
     Attrs = dict[str, Any]
@@ -43,20 +43,18 @@ def _dense_backward_params(attrs: Attrs, x: np.ndarray, dz: np.ndarray) -> Array
 def _loss(
     attrs: Attrs, y_hat: np.ndarray, y: np.ndarray, weight: np.ndarray | None = None
 ) -> Arrays:
-    rows, grad = attrs["loss"].per_sample(y_hat, y)
-    return rows[:, np.newaxis], grad * _shares(len(y_hat), weight).astype(grad.dtype)
-
-
-def _shares(rows: int, weight: np.ndarray | None) -> np.ndarray:
-    """Return what each row counts in the mean, as a float64 column of sum 1.
-
-    Where all weights of a mini-batch are zero there is nothing to learn from it, and all shares
-    are zero.
-    """
+    """Return what each row adds to the mean loss, in float64, and the gradient of the mean."""
+    per_output = weight is not None and weight.shape == y_hat.shape != (len(y_hat), 1)
+    loss = attrs["loss"]
+    losses, grad = (loss.per_output if per_output else loss.per_sample)(y_hat, y)
     if weight is None:
-        return np.full((rows, 1), 1.0 / rows)
-    total = weight.sum(dtype=np.float64)
-    return weight.astype(np.float64) / total if total > 0 else np.zeros((rows, 1))
+        share = np.full((len(y_hat), 1), 1.0 / len(y_hat))
+    else:
+        # Where all weights of a mini-batch are zero there is nothing to learn from it.
+        total = weight.sum(dtype=np.float64) / weight.shape[1]
+        share = weight / total if total > 0.0 else np.zeros_like(weight)
+    losses = losses.astype(np.float64).reshape(len(y_hat), -1)
+    return (share * losses).sum(axis=1, keepdims=True), grad * share.astype(grad.dtype)
 
 
 def _penalty(attrs: Attrs, W: np.ndarray, dW: np.ndarray) -> Arrays:
@@ -180,24 +178,24 @@ class Executor(BaseExecutor):
                 optimizer=optimizer,
                 l1=self.l1,
                 l2=self.l2,
-                sample_weight=None if source.sample_weight is None else "sample",
+                sample_weight=source.weighted,
             )
             values = self._bind(plan)
             values[plan.input] = x
             values[plan.target] = source.targets(rows, model.dtype)
-            weight = None
             if plan.sample_weight is not None:
-                weight = source.weights(rows)
-                values[plan.sample_weight] = weight
+                values[plan.sample_weight] = source.weights(rows)
             run(plan.steps, values, hyper=[group[batch - first] for group in hyper])
-            losses[batch] = _mean(values[plan.row_loss], weight)
+            losses[batch] = values[plan.row_loss].sum()
             state.step += 1
 
-    def predict(self, x: np.ndarray, out: np.ndarray, batch_size: int | None) -> None:
+    def predict(
+        self, x: np.ndarray, out: np.ndarray, batch_size: int | None, logits: bool = False
+    ) -> None:
         chunk = batch_size or _PREDICTION_ROWS
         for start in range(0, len(x), chunk):
             part = x[start : start + chunk].astype(self.model.dtype, copy=False)
-            plan = self._plan(len(part))
+            plan = self._plan(len(part), logits=logits)
             values = self._bind(plan)
             values[plan.input] = part
             run(plan.forward, values)
@@ -228,7 +226,3 @@ class Executor(BaseExecutor):
 
 def _part(flat: np.ndarray, spec: Any) -> np.ndarray:
     return flat[spec.offset : spec.offset + spec.size].reshape(spec.matrix_shape)
-
-
-def _mean(rows: np.ndarray, weight: np.ndarray | None) -> float:
-    return float((rows.astype(np.float64) * _shares(len(rows), weight)).sum())

@@ -1,0 +1,448 @@
+"""A stack of layers and its parameters: sizes, first values, freezing, copies, plain data.
+
+What a model does with them — predict, train — stands in `model.py`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from fastmlp import initializers
+from fastmlp.errors import check_integer, choose, shown
+from fastmlp.layers import LARGEST_SIZE, Layer
+from fastmlp.layers import from_config as layer_from_config
+from fastmlp.parameters import FlatVector, Parameters, place
+from fastmlp.sources import Moments, check_finite, check_inputs
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from typing import Any, Self
+
+    from numpy.typing import ArrayLike, DTypeLike
+
+    from fastmlp.parameters import ParameterSpec
+    from fastmlp.plan import PlanBuilder, Value
+
+DTYPES = ("float32", "float64")
+_LARGEST_SEED = 2**64 - 1
+
+
+class Network:
+    """A stack of layers, their parameters in one flat vector; the base of `Sequential`.
+
+    Parameters
+    ----------
+    layers : sequence of Layer
+    input_size : int, optional
+    dtype : {"float32", "float64"}
+    seed : int or None
+
+    Attributes
+    ----------
+    layers : tuple of Layer
+    input_size : int or None
+        None until known.
+    dtype : numpy.dtype
+    seed : int
+    revision : int
+        Grows when something changes that plans depend on: sizes, frozen layers.
+    """
+
+    def __init__(
+        self,
+        layers: Sequence[Layer],
+        input_size: int | None = None,
+        dtype: DTypeLike = "float32",
+        seed: int | None = 0,
+    ):
+        self.layers = _check_layers(layers)
+        self.dtype = _check_dtype(dtype)
+        if seed is None:
+            seed = int(np.random.SeedSequence().generate_state(1, np.uint64)[0])
+        self.seed = check_integer("seed", seed, low=0, high=_LARGEST_SEED)
+        self.input_size: int | None = None
+        self._start()
+        if input_size is not None:
+            input_size = check_integer("input_size", input_size, low=1, high=LARGEST_SIZE)
+            self.sizes_after(input_size)
+        try:
+            for layer in self.layers:
+                layer.attach(self)
+            if input_size is not None:
+                self.build(input_size)
+        except BaseException:
+            for layer in self.layers:
+                layer.detach(self)
+            raise
+
+    def _start(self) -> None:
+        """Set what is neither copied nor saved."""
+        self.revision = 0
+        self.parameter_specs: tuple[ParameterSpec, ...] = ()
+        self.state_specs: tuple[ParameterSpec, ...] = ()
+        self._adapted = not any(layer.learns for layer in self.layers)
+        self._weights: FlatVector | None = None
+        self._states: FlatVector | None = None
+        self._gradients: FlatVector | None = None
+
+    # --- sizes and parameters ---
+
+    def sizes_after(self, input_size: int) -> list[int]:
+        """Return the output size of every layer for an input size, changing nothing.
+
+        Raises
+        ------
+        ValueError
+            If a layer cannot take its input.
+        """
+        sizes = []
+        for layer in self.layers:
+            input_size = layer.size_after(input_size)
+            sizes.append(input_size)
+        return sizes
+
+    def build(self, input_size: int) -> None:
+        """Fix the sizes and draw the first parameters, unless this was done already.
+
+        Parameters
+        ----------
+        input_size : int
+            Columns of the input.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If the model has another input size, a layer cannot take its input, or an initializer
+            gives something unusable.
+        """
+        input_size = check_integer("input_size", input_size, low=1, high=LARGEST_SIZE)
+        if self.input_size is not None:
+            if self.input_size != input_size:
+                raise ValueError(f"the model has {self.input_size} inputs; got {input_size}")
+            return
+        sizes = [input_size, *self.sizes_after(input_size)]
+        for layer, size in zip(self.layers, sizes, strict=False):
+            layer.build(size)
+        specs = place(_named(self.layers, "parameter_specs"), self.dtype)
+        states = place(_named(self.layers, "state_specs"), self.dtype)
+        weights = self._draw(specs)
+        values = self._draw(states)
+        # From here on nothing fails.
+        self._weights, self._states = weights, values
+        self.input_size = input_size
+        self.changed()
+
+    def _draw(self, specs: Iterable[ParameterSpec]) -> FlatVector:
+        specs = list(specs)
+        vector = FlatVector(sum(spec.size for spec in specs), self.dtype)
+        flat = vector.array()
+        for spec in specs:
+            rng = initializers.generator(self.seed, spec.name)
+            values = initializers.initialize(spec.initializer, spec.shape, rng, spec.name)
+            with np.errstate(over="ignore"):
+                part = values.ravel().astype(self.dtype)
+            if not np.isfinite(part).all():
+                raise ValueError(f"initializer of {spec.name} overflows {self.dtype.name}")
+            flat[spec.offset : spec.offset + spec.size] = part
+        return vector
+
+    def changed(self) -> None:
+        """Take note of a change of the layers that plans depend on."""
+        if self.input_size is not None:
+            self.parameter_specs = tuple(place(_named(self.layers, "parameter_specs"), self.dtype))
+            self.state_specs = tuple(place(_named(self.layers, "state_specs"), self.dtype))
+        self.revision += 1
+
+    def _built(self) -> None:
+        if self.input_size is None:
+            raise ValueError(
+                "the sizes of the model are not known yet: give input_size, call build(n_in), or "
+                "show it data"
+            )
+
+    @property
+    def output_size(self) -> int | None:
+        return self.layers[-1].output_size if self.input_size is not None else None
+
+    @property
+    def output_activation(self) -> str:
+        """Name of the activation that is the model's last step, "identity" if there is none."""
+        return self.layers[-1].output_activation
+
+    @property
+    def flat_parameters(self) -> FlatVector:
+        """All parameters, one after another."""
+        self._built()
+        return self._weights
+
+    @property
+    def flat_states(self) -> FlatVector:
+        """All state vectors, one after another."""
+        self._built()
+        return self._states
+
+    @property
+    def flat_gradients(self) -> FlatVector:
+        """All gradients, one after another; zeros until `backward` fills them."""
+        self._built()
+        if self._gradients is None:
+            self._gradients = FlatVector(len(self._weights), self.dtype)
+        return self._gradients
+
+    @property
+    def parameters(self) -> Parameters:
+        """Live arrays of the parameters by name: "0.weight" (n_in, n_out), "0.bias" (n_out,)."""
+        return Parameters(self.parameter_specs, self.flat_parameters)
+
+    @property
+    def gradients(self) -> Parameters:
+        """Live arrays of the gradients that `backward` filled, named as the parameters."""
+        return Parameters(self.parameter_specs, self.flat_gradients, "gradient")
+
+    @property
+    def states(self) -> Parameters:
+        """Live arrays of what is saved with the model but not trained, as "0.mean"."""
+        return Parameters(self.state_specs, self.flat_states, "state")
+
+    @property
+    def parameter_count(self) -> int:
+        """Number of parameters, frozen ones included."""
+        return len(self.flat_parameters)
+
+    def trainable_slices(self) -> list[slice]:
+        """Return the parts of the flat vector that training changes, neighbours joined."""
+        parts: list[slice] = []
+        for spec in self.parameter_specs:
+            if not spec.trainable:
+                continue
+            if parts and parts[-1].stop == spec.offset:
+                parts[-1] = slice(parts[-1].start, spec.offset + spec.size)
+            else:
+                parts.append(slice(spec.offset, spec.offset + spec.size))
+        return parts
+
+    def emit(self, b: PlanBuilder, x: Value) -> Value:
+        """Emit the forward steps of all layers."""
+        for index, layer in enumerate(self.layers):
+            with b.scope(str(index)):
+                x = layer.emit(b, x)
+        return x
+
+    def freeze(self, *which: int | Layer) -> None:
+        """Exclude layers from training: some, by index or as objects, or all.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If one of them is no layer of this model.
+        """
+        self._set_trainable(which, False)
+
+    def unfreeze(self, *which: int | Layer) -> None:
+        """Train layers again: some, by index or as objects, or all."""
+        self._set_trainable(which, True)
+
+    def _set_trainable(self, which: Sequence[int | Layer], trainable: bool) -> None:
+        chosen = []
+        for item in which:
+            if isinstance(item, Layer):
+                if not any(item is layer for layer in self.layers):
+                    raise ValueError(f"the layer {item!r} is not in this model")
+                chosen.append(item)
+            else:
+                last = len(self.layers) - 1
+                chosen.append(self.layers[check_integer("layer", item, low=-last - 1, high=last)])
+        for layer in chosen or self.layers:
+            layer.trainable = trainable
+
+    def adapt(self, x: ArrayLike) -> None:
+        """Let layers such as Standardize learn from data now, instead of from the first `fit`.
+
+        Parameters
+        ----------
+        x : array_like, shape (n, n_in)
+
+        Raises
+        ------
+        TypeError, ValueError
+            If `x` is refused.
+        """
+        x = check_inputs(x, self.input_size)
+        check_finite("x", x, self.dtype)
+        self.build(x.shape[1])
+        moments = Moments(x.shape[1])
+        moments.add(x)
+        self.learn(moments)
+
+    @property
+    def needs_data(self) -> bool:
+        """Whether a layer has still to learn from the training data."""
+        return not self._adapted
+
+    def learn(self, moments: Moments) -> None:
+        """Give the moments of the training data to the layers that learn from them."""
+        states = self.states
+        for index, layer in enumerate(self.layers):
+            if layer.learns:
+                names = [spec.name for spec in layer.state_specs()]
+                layer.learn(moments, {name: states[f"{index}.{name}"] for name in names})
+        self._adapted = True
+
+    # --- copies and plain data ---
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = {
+            "layers": self.layers,
+            "dtype": self.dtype.name,
+            "seed": self.seed,
+            "input_size": self.input_size,
+            "adapted": self._adapted,
+        }
+        if self.input_size is not None:
+            state["parameters"] = self.flat_parameters.array().copy()
+            state["states"] = self.flat_states.array().copy()
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.layers = tuple(state["layers"])
+        self.dtype = np.dtype(state["dtype"])
+        self.seed = state["seed"]
+        self.input_size = state["input_size"]
+        self._start()
+        self._adapted = state["adapted"]
+        for layer in self.layers:
+            layer.attach(self)
+        if self.input_size is not None:
+            self._weights = FlatVector(len(state["parameters"]), self.dtype)
+            self._states = FlatVector(len(state["states"]), self.dtype)
+            self._weights.array()[...] = state["parameters"]
+            self._states.array()[...] = state["states"]
+        self.changed()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        import copy
+
+        twin = type(self).__new__(type(self))
+        memo[id(self)] = twin
+        twin.__setstate__(copy.deepcopy(self.__getstate__(), memo))
+        return twin
+
+    def __copy__(self) -> Self:
+        # Two models on one set of parameters would train each other; a copy is its own model.
+        return self.__deepcopy__({})
+
+    def astype(self, dtype: DTypeLike) -> Self:
+        """Return a copy in another dtype.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If it is neither float32 nor float64.
+        """
+        import copy
+
+        state = copy.deepcopy(self.__getstate__())
+        state["dtype"] = _check_dtype(dtype).name
+        twin = type(self).__new__(type(self))
+        twin.__setstate__(state)
+        return twin
+
+    def config(self) -> dict[str, Any]:
+        """Return everything but the numbers in the vectors, as plain data."""
+        return {
+            "class": "Sequential",
+            "layers": [layer.config() for layer in self.layers],
+            "input_size": self.input_size,
+            "dtype": self.dtype.name,
+            "seed": self.seed,
+            "adapted": self._adapted,
+        }
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Self:
+        """Return a new model that `config` described; its parameters are drawn anew.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If something in it is missing, unknown or refused.
+        """
+        if not hasattr(config, "keys"):
+            raise TypeError(f"config must be a mapping; got {shown(config)}")
+        settings = dict(config)
+        choose("model class", settings.pop("class", None), ("Sequential",))
+        adapted = settings.pop("adapted", False)
+        for name in settings:
+            choose("setting of Sequential", name, ("layers", "input_size", "dtype", "seed"))
+        if not isinstance(settings.get("layers"), (list, tuple)):
+            raise TypeError(f"layers must be a list; got {shown(settings.get('layers'))}")
+        settings["layers"] = [layer_from_config(layer) for layer in settings["layers"]]
+        model = cls(**settings)
+        model._adapted = model._adapted or bool(adapted)
+        return model
+
+    # --- what it looks like ---
+
+    def summary(self) -> None:
+        """Print a table of the layers, their outputs and their parameters."""
+        print(self)
+
+    def __str__(self) -> str:
+        rows = [("", "layer", "output", "parameters")]
+        for index, layer in enumerate(self.layers):
+            size = "?" if layer.output_size is None else str(layer.output_size)
+            count = "?" if layer.input_size is None else f"{layer.parameter_count:,}"
+            frozen = "" if layer.trainable else " frozen"
+            rows.append((str(index), repr(layer), size, count + frozen))
+        widths = [max(len(row[column]) for row in rows) for column in range(3)]
+        lines = []
+        for index, name, size, count in rows:
+            line = f"{index:>{widths[0]}}  {name:<{widths[1]}}  {size:>{widths[2]}}  {count}"
+            lines.append(line.rstrip())
+        inputs = "unknown" if self.input_size is None else str(self.input_size)
+        total = "unknown" if self.input_size is None else f"{self.parameter_count:,}"
+        lines.append(f"inputs: {inputs}, parameters: {total} of {self.dtype.name}")
+        return "\n".join(lines)
+
+    def __repr__(self) -> str:
+        inside = ", ".join(map(repr, self.layers))
+        return (
+            f"Sequential([{inside}], input_size={self.input_size}, dtype={self.dtype.name!r}, "
+            f"seed={self.seed})"
+        )
+
+
+def _check_layers(given: Sequence[Layer]) -> tuple[Layer, ...]:
+    if isinstance(given, Layer) or not hasattr(given, "__iter__"):
+        raise TypeError(f"layers must be a sequence of layers; got {shown(given)}")
+    stack = tuple(given)
+    if not stack:
+        raise ValueError("layers must hold at least one layer; got none")
+    for index, layer in enumerate(stack):
+        if not isinstance(layer, Layer):
+            raise TypeError(f"layers[{index}] must be a layer, as Dense(10); got {shown(layer)}")
+        if any(layer is other for other in stack[:index]):
+            raise ValueError(f"layers[{index}] is in the model twice: {layer!r}; make two layers")
+        if layer.learns and index > 0:
+            raise ValueError(f"{layer!r} must be the first layer, since it learns from the data")
+    return stack
+
+
+def _check_dtype(dtype: DTypeLike) -> np.dtype:
+    if dtype is not None:
+        with contextlib.suppress(TypeError):
+            dtype = np.dtype(dtype).name
+    return np.dtype(choose("dtype", dtype, DTYPES))
+
+
+def _named(stack: Sequence[Layer], what: str) -> list[ParameterSpec]:
+    """Return the specs of all layers, under the names that they have in the model."""
+    return [
+        replace(spec, name=f"{index}.{spec.name}")
+        for index, layer in enumerate(stack)
+        for spec in getattr(layer, what)()
+    ]
