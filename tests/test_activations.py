@@ -154,11 +154,11 @@ def test_activations_cannot_be_changed():
 
 
 def test_errors():
-    with pytest.raises(ValueError, match="activation must be one of .*; did you mean 'sigmoid'"):
+    with pytest.raises(ValueError, match=r"activation must be one of .*; did you mean 'sigmoid'"):
         activations.get("sigmoide")
     with pytest.raises(TypeError, match="got the class ReLU, not an object of it"):
         activations.get(activations.ReLU)
-    with pytest.raises(TypeError, match="activation must be one of .* or a Activation; got None"):
+    with pytest.raises(TypeError, match=r"activation must be .* or of type Activation; got None"):
         activations.get(None)
     with pytest.raises(ValueError, match="alpha of leaky_relu must be a finite number >= 0"):
         activations.LeakyReLU(-0.1)

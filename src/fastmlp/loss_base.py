@@ -271,18 +271,23 @@ class ElementwiseLoss(Loss):
 
     reduction: str = "mean"
 
+    def divisor(self, outputs: int) -> int:
+        """Return what the sum over outputs is divided by: their number, or 1."""
+        return outputs if self.reduction == "mean" else 1
+
     def elements(self, y_hat: Floats, y: Floats) -> tuple[Floats, Floats]:
         """Return the function's values and derivatives, before the sum or mean over outputs."""
         raise NotImplementedError
 
     def per_output(self, y_hat: Floats, y: Floats) -> tuple[Floats, Floats]:
         losses, gradients = self.elements(y_hat, y)
-        scale = 1.0 / y_hat.shape[1] if self.reduction == "mean" else 1.0
-        return losses * scale, gradients * scale
+        divisor = self.divisor(y_hat.shape[1])
+        return losses / divisor, gradients / divisor
 
     def per_sample(self, y_hat: Floats, y: Floats) -> tuple[Floats, Floats]:
-        losses, gradients = self.per_output(y_hat, y)
-        return losses.sum(axis=1), gradients
+        losses, gradients = self.elements(y_hat, y)
+        divisor = self.divisor(y_hat.shape[1])
+        return losses.sum(axis=1) / divisor, gradients / divisor
 
 
 class LogitLoss(Loss):

@@ -84,7 +84,7 @@ def resolve(argument: str, value: object, registry: Mapping[str, type[T]], base:
         names = ", ".join(map(repr, registry))
         a_class = isinstance(value, type)
         got = f"the class {value.__name__}, not an object of it" if a_class else shown(value)
-        raise TypeError(f"{argument} must be one of {names} or a {base.__name__}; got {got}")
+        raise TypeError(f"{argument} must be {names} or of type {base.__name__}; got {got}")
     return registry[choose(argument, value, registry)]()
 
 
