@@ -19,7 +19,7 @@ from fastmlp.parameters import FlatVector, Parameters, place
 from fastmlp.sources import Moments, check_finite, check_inputs
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from typing import Any, Self
 
     from numpy.typing import ArrayLike, DTypeLike
@@ -105,13 +105,29 @@ class Network:
             sizes.append(input_size)
         return sizes
 
-    def build(self, input_size: int) -> None:
+    def layout(self, input_size: int) -> tuple[list[ParameterSpec], list[ParameterSpec]]:
+        """Fix the sizes of the layers and return their parameters and states; takes no memory yet.
+
+        Raises
+        ------
+        ValueError
+            If a layer cannot take its input, or sizes overflow.
+        """
+        sizes = [input_size, *self.sizes_after(input_size)]
+        for layer, size in zip(self.layers, sizes, strict=False):
+            layer.build(size)
+        parameters = place(_named(self.layers, "parameter_specs"), self.dtype)
+        return parameters, place(_named(self.layers, "state_specs"), self.dtype)
+
+    def build(self, input_size: int, *, draw: bool = True) -> None:
         """Fix the sizes and draw the first parameters, unless this was done already.
 
         Parameters
         ----------
         input_size : int
             Columns of the input.
+        draw : bool
+            Whether the first values are drawn; otherwise they are zeros, for a reader of values.
 
         Raises
         ------
@@ -124,21 +140,18 @@ class Network:
             if self.input_size != input_size:
                 raise ValueError(f"the model has {self.input_size} inputs; got {input_size}")
             return
-        sizes = [input_size, *self.sizes_after(input_size)]
-        for layer, size in zip(self.layers, sizes, strict=False):
-            layer.build(size)
-        specs = place(_named(self.layers, "parameter_specs"), self.dtype)
-        states = place(_named(self.layers, "state_specs"), self.dtype)
-        weights = self._draw(specs)
-        values = self._draw(states)
+        parameters, states = self.layout(input_size)
+        weights = self._vector(parameters, draw)
+        values = self._vector(states, draw)
         # From here on nothing fails.
         self._weights, self._states = weights, values
         self.input_size = input_size
         self.changed()
 
-    def _draw(self, specs: Iterable[ParameterSpec]) -> FlatVector:
-        specs = list(specs)
+    def _vector(self, specs: Sequence[ParameterSpec], draw: bool) -> FlatVector:
         vector = FlatVector(sum(spec.size for spec in specs), self.dtype)
+        if not draw:
+            return vector
         flat = vector.array()
         for spec in specs:
             rng = initializers.generator(self.seed, spec.name)
