@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 
 # Two colours that people with any colour vision tell apart (Okabe and Ito, 2008).
 TRAINING_COLOUR, VALIDATION_COLOUR = "#0072b2", "#d55e00"
-# What a history holds beside the losses and metrics.
-NOT_DRAWN = {"time", "samples_per_second", "lr"}
 # A loss that falls by more than this factor is easier to read on a logarithmic axis.
 LOGARITHMIC_FROM = 30.0
 
@@ -61,7 +59,7 @@ def training_curves(
     except ImportError as error:
         message = 'drawing needs matplotlib: pip install "fastmlp[plots]"'
         raise ImportError(message) from error
-    names = [name for name in curves if not name.startswith("val_") and name not in NOT_DRAWN]
+    names = [name for name in curves if not name.startswith("val_")]
     figure = Figure(figsize=(4.8 * len(names), 3.6), layout="constrained")
     panels = figure.subplots(1, len(names), squeeze=False)[0]
     for axes, name in zip(panels, names, strict=True):
