@@ -50,6 +50,9 @@ double fm_seconds(void);
 int fm_has_openmp(void);
 /* The OpenMP specification date of the runtime (201511, ...), or 0 without it. */
 int fm_openmp_version(void);
+/* The user's thread limit, 0 for none. The engine only keeps it: how many threads a program has was decided before. */
+int fm_thread_limit(void);
+void fm_set_thread_limit(int threads);
 /* What OpenMP would use by itself (OMP_NUM_THREADS, threadpoolctl, affinity). */
 int fm_openmp_threads(void);
 
@@ -59,7 +62,7 @@ int fm_openmp_threads(void);
 void fm_shuffle32(uint64_t seed, uint64_t epoch, uint32_t n, uint32_t *out);
 void fm_shuffle64(uint64_t seed, uint64_t epoch, uint64_t n, uint64_t *out);
 
-/* ---- layouts (shuffle-free copies between row-major and column blocks; pack.c) ---- */
+/* ---- layouts: copies between row-major and column blocks (pack.c) ---- */
 
 void fm_pack(int bits, const void *rowmajor, int64_t rows, int64_t cols, void *blocks, int64_t block_rows);
 void fm_unpack(int bits, const void *blocks, int64_t rows, int64_t cols, int64_t block_rows, void *rowmajor);

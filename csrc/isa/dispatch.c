@@ -109,3 +109,7 @@ int fm_isa_choose(const char *name) {
 const char *fm_isa_current(void) { return targets[fm_runtime.target].name; }
 
 const fm_kernels *fm_kernels_current(int bits) { return fm_runtime.kernels[bits == 64]; }
+
+int fm_thread_limit(void) { return fm_runtime.thread_limit; }
+
+void fm_set_thread_limit(int threads) { fm_runtime.thread_limit = threads; }

@@ -12,6 +12,8 @@ from libc.string cimport memcpy, memset, strlen
 
 import os
 
+import numpy as np
+
 
 cdef extern from "fastmlp.h" nogil:
     enum: FM_BASES, FM_SOURCES, FM_HYPER, FM_OPERANDS, FM_ARGS, FM_NUMBERS
@@ -60,6 +62,8 @@ cdef extern from "fastmlp.h" nogil:
     int fm_has_openmp()
     int fm_openmp_version()
     int fm_openmp_threads()
+    int fm_thread_limit()
+    void fm_set_thread_limit(int threads)
     void fm_shuffle32(uint64_t seed, uint64_t epoch, uint32_t n, uint32_t *out)
     void fm_shuffle64(uint64_t seed, uint64_t epoch, uint64_t n, uint64_t *out)
     void fm_pack(int bits, const void *rowmajor, int64_t rows, int64_t cols, void *blocks, int64_t block_rows)
@@ -90,6 +94,9 @@ cdef extern from "fastmlp.h" nogil:
 
 
 # ---- memory ----
+
+cdef char *_BYTES = b"B"
+
 
 cdef class Buffer:
     """Zeroed memory, aligned to 64 bytes, that counts how often it is exported.
@@ -137,7 +144,7 @@ cdef class Buffer:
         view.itemsize = 1
         view.readonly = 0
         view.ndim = 1
-        view.format = b"B" if flags & PyBUF_FORMAT else NULL
+        view.format = _BYTES if flags & PyBUF_FORMAT else NULL
         view.shape = self.shape
         view.strides = &view.itemsize if flags & PyBUF_STRIDES else NULL
         view.suboffsets = NULL
@@ -212,6 +219,16 @@ def openmp():
     return bool(fm_has_openmp()), fm_openmp_version(), fm_openmp_threads()
 
 
+def thread_limit():
+    """Return what `set_thread_limit` set, 0 for no limit."""
+    return fm_thread_limit()
+
+
+def set_thread_limit(int threads):
+    """Set the most threads that a call takes by itself; 0 for no limit."""
+    fm_set_thread_limit(threads)
+
+
 def geometry(int bits):
     """Return (columns of a block, lanes of a vector, rows of a tile) of the current instruction set."""
     k = fm_kernels_current(bits)
@@ -250,7 +267,7 @@ def registries():
 # ---- shuffling ----
 
 def shuffle(uint64_t seed, uint64_t epoch, Py_ssize_t n):
-    """Return the permutation of 0..n-1 that belongs to (seed, epoch), as a Buffer of uint32 (uint64 above 2**32)."""
+    """Return the permutation of 0..n-1 that belongs to (seed, epoch), an array of uint32 (uint64 above 2**32)."""
     cdef Buffer out
     if n <= 0xFFFFFFFF:
         out = Buffer(4 * n)
@@ -260,7 +277,7 @@ def shuffle(uint64_t seed, uint64_t epoch, Py_ssize_t n):
         out = Buffer(8 * n)
         with nogil:
             fm_shuffle64(seed, epoch, <uint64_t>n, <uint64_t *>out.data)
-    return out
+    return np.frombuffer(out, np.uint32 if n <= 0xFFFFFFFF else np.uint64)
 
 
 # ---- programs ----

@@ -1,0 +1,330 @@
+"""The native backend: plans lowered to programs of the C engine, bound to memory, and run in spans of mini-batches.
+
+An executor keeps one set of programs for each mini-batch size and use. Parameters and optimizer slots live in panels
+(`fastmlp.backends.layout`) that all executors of a model share; everything else a step touches lies in one arena per
+plan, which Python owns.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from fastmlp import _native
+from fastmlp.backends import BaseExecutor
+from fastmlp.backends.layout import Layout, Panels, panels_of
+from fastmlp.backends.lowering import (
+    HYPER,
+    STRATEGIES,
+    Lowered,
+    Lowering,
+    UnsupportedStep,
+    assemble,
+    column_weights,
+)
+from fastmlp.config import get_num_threads
+from fastmlp.plan import build
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from fastmlp.sources import Source
+
+# Rows that one thread predicts at once, so that its activations stay in cache.
+_PREDICTION_ROWS = 64
+# Below so many fused multiply-adds a second thread costs more than it saves (about 2 µs of work).
+_WORTH_A_THREAD = 100_000
+# Steps whose scalars are computed together.
+_HYPER_ROWS = 256
+_KEPT_PLANS = 12
+# How long a look at the environment, the affinity and the quota is trusted, in seconds.
+_LIMIT_HOLDS = 0.25
+_L2_ASSUMED = 512 * 1024
+
+
+def l2_bytes() -> int:
+    """Bytes of a core's second-level cache; 512 KiB where the system does not tell."""
+    try:
+        return max(os.sysconf("SC_LEVEL2_CACHE_SIZE"), 0) or _L2_ASSUMED
+    except (AttributeError, ValueError, OSError):
+        return _L2_ASSUMED
+
+
+class _Layouts:
+    """Layouts of a model's parameters and states, kept as long as the model does not change."""
+
+    def __init__(self, model: Any):
+        plan = build(model, 1)
+        self.revision = model.revision
+        self.parameters = Layout(model.parameter_specs, model.dtype, column_weights(plan))
+        self.states = Layout(model.state_specs, model.dtype, set())
+
+
+class _Programs:
+    """A plan in native form: its arena, and a program for each use, thread count and strategy."""
+
+    def __init__(self, lowering: Lowering, bases: list[_native.Buffer], multiply_adds: float):
+        self.lowering = lowering
+        self.multiply_adds = multiply_adds
+        self._bases = bases
+        self._programs: dict[tuple[str, int, str], _native.Program] = {}
+
+    def get(self, use: str, steps: list[Lowered], threads: int, strategy: str, columns: int = 0) -> _native.Program:
+        """Return the program of some steps; `columns` is the width of its row-major result."""
+        key = (use, threads, strategy)
+        program = self._programs.get(key)
+        if program is None:
+            lowering = self.lowering
+            table, parts = assemble(steps, threads, strategy, lowering.block)
+            sources = [
+                lowering.columns[i] if any(s.op.startswith("gather") and s.arg[0] == i for s in steps) else -1
+                for i in range(4)
+            ]
+            program = _native.Program(
+                lowering.itemsize * 8, threads, table, parts, self._bases, sources, columns, lowering.batch
+            )
+            self._programs[key] = program
+        return program
+
+
+class Executor(BaseExecutor):
+    """Runs plans natively. See `BaseExecutor`."""
+
+    def __init__(self, model: Any, loss: Any = None, optimizer: Any = None, **settings: Any):
+        super().__init__(model, loss, optimizer, **settings)
+        self._cache: dict[tuple[Any, ...], _Programs] = {}
+        self._layouts: _Layouts | None = None
+        self._reference: BaseExecutor | None = None
+        self._kept: tuple[_Programs, Any] | None = None
+        self._limit, self._limit_seen = 1, float("-inf")
+        self._hyper_key: tuple[int, ...] = ()
+        self._hyper_rows = np.zeros((0, HYPER))
+
+    # ---- memory ----
+
+    def _layout(self) -> _Layouts:
+        """The layouts, which all executors of a model share: those of the panels, where there are some."""
+        model = self.model
+        if self._layouts is None or self._layouts.revision != model.revision:
+            resident = model.flat_parameters.resident
+            layouts = _Layouts(model)
+            if isinstance(resident, Panels) and resident.layout.places == layouts.parameters.places:
+                layouts.parameters = resident.layout
+            resident = model.flat_states.resident
+            if isinstance(resident, Panels) and resident.layout.places == layouts.states.places:
+                layouts.states = resident.layout
+            self._layouts = layouts
+            self._cache.clear()
+        return self._layouts
+
+    def _panels(self) -> tuple[Panels, Panels]:
+        """Parameters and states, up to date."""
+        layouts = self._layout()
+        parameters = panels_of(self.model.flat_parameters, layouts.parameters)
+        states = panels_of(self.model.flat_states, layouts.states, padding=1.0)
+        parameters.refresh()
+        states.refresh()
+        return parameters, states
+
+    def _slots(self) -> list[Panels]:
+        layout = self._layout().parameters
+        slots = [panels_of(slot, layout) for slot in self.optimizer.state_for(self.model).slots]
+        for slot in slots:
+            slot.refresh()
+        return slots
+
+    def _lower(self, batch: int, *, labels: bool = False, keep: bool = True, **use: Any) -> _Programs:
+        """Return the programs of a plan; with `keep` they are for this executor's use alone."""
+        parameters, states = self._panels()
+        slots = self._slots() if use.get("optimizer") is not None else []
+        optimizer = use.get("optimizer")
+        version = optimizer.version if optimizer is not None else 0
+        gradients = use.get("gradients", False)
+        grads = panels_of(self.model.flat_gradients, self._layouts.parameters) if gradients else None
+        buffers = [parameters.buffer, parameters.transposed, states.buffer]
+        buffers.append(grads.buffer if grads else _native.Buffer(64))
+        buffers += [slot.buffer for slot in slots]
+        key = (batch, labels, version, *use.items())
+        programs = self._cache.get(key) if keep else None
+        if programs is None or programs._bases[1:] != buffers:
+            plan = build(self.model, batch, **use)
+            lowering = Lowering(
+                plan, self._layouts.parameters, self._layouts.states, labels=labels, l2_bytes=l2_bytes()
+            )
+            arena = _native.Buffer(max(lowering.arena_bytes, 64))
+            work = sum(s.rows * s.cols * max(s.depth, 1) for s in lowering.forward + lowering.backward)
+            programs = _Programs(lowering, [arena, *buffers], work)
+            if keep:
+                if len(self._cache) >= _KEPT_PLANS:
+                    self._cache.pop(next(iter(self._cache)))
+                self._cache[key] = programs
+        return programs
+
+    def _transpose(self, programs: _Programs) -> None:
+        """Bring the transposed panels that a program reads into step."""
+        panels = panels_of(self.model.flat_parameters, self._layouts.parameters)
+        missing = programs.lowering.transposes - panels.valid_transposes
+        if missing:
+            steps = programs.lowering.transpose_steps(missing)
+            programs.get("transpose " + " ".join(sorted(missing)), steps, 1, "rows").run(())
+            panels.valid_transposes |= missing
+
+    def _threads(self, multiply_adds: float) -> int:
+        if self.threads is not None:
+            return self.threads
+        now = time.monotonic()
+        if now - self._limit_seen > _LIMIT_HOLDS:
+            self._limit, self._limit_seen = get_num_threads(), now
+        return max(1, min(self._limit, int(multiply_adds / _WORTH_A_THREAD)))
+
+    # ---- training ----
+
+    def _hyper(self, first_step: int, count: int, epoch: int) -> np.ndarray:
+        """Scalars of steps first_step …, (count, groups · HYPER)."""
+        optimizer = self.optimizer
+        key = (optimizer.version, first_step, count, epoch)
+        groups = len(optimizer.groups) + 1
+        rows = np.zeros((count, groups, HYPER))
+        for group in range(groups):
+            values = optimizer.hyper(first_step, count, epoch=epoch, group=group)
+            rows[:, group, : values.shape[1]] = values
+        self._hyper_key = key
+        return rows.reshape(count, groups * HYPER)
+
+    def train(
+        self, source: Source, order: np.ndarray | None, batch_size: int, first: int, last: int, losses: np.ndarray
+    ) -> None:
+        state = self.optimizer.state_for(self.model)
+        full = source.n // batch_size
+        hyper = self._hyper(state.step + 1, last - first, state.epoch)
+        try:
+            if first < min(last, full):
+                end = min(last, full)
+                self._train(source, order, batch_size, first, end, losses, hyper, state.step)
+            if last > full:
+                start = full * batch_size
+                rest = None if order is None else order[start:]
+                tail = source
+                if order is None:
+                    tail = type(source)(source.x[start:], source.y[start:], source.sample_weight, source.classes)
+                    if source.sample_weight is not None:
+                        tail.sample_weight = source.sample_weight[start:]
+                self._train(tail, rest, source.n - start, 0, 1, losses[full:], hyper[full - first :],
+                            state.step + full - first)  # fmt: skip
+        except UnsupportedStep:
+            self._reference_executor().train(source, order, batch_size, first, last, losses)
+            return
+        state.step += last - first
+
+    def _train(
+        self, source: Source, order: np.ndarray | None, rows: int, first: int, last: int, losses: np.ndarray,
+        hyper: np.ndarray, step: int,
+    ) -> None:  # fmt: skip
+        programs = self._lower(
+            rows,
+            labels=bool(source.classes),
+            training=True,
+            loss=self.loss,
+            optimizer=self.optimizer,
+            l1=self.l1,
+            l2=self.l2,
+            sample_weight=source.weighted,
+        )
+        self._transpose(programs)
+        lowering = programs.lowering
+        program = programs.get("train", lowering.train_steps(), self._threads(programs.multiply_adds), STRATEGIES[0])
+        program.run(
+            (source.x, source.y), order=order, first=first, last=last, hyper=hyper, losses=losses, step=step
+        )
+        panels_of(self.model.flat_parameters, self._layouts.parameters).wrote(lowering.maintained)
+        for slot in self.optimizer.state_for(self.model).slots:
+            slot.resident.wrote()
+
+    def _reference_executor(self) -> BaseExecutor:
+        """Who runs what the engine has no kernel for."""
+        if self._reference is None:
+            from fastmlp.backends.reference import Executor as Reference
+
+            self._reference = Reference(
+                self.model, self.loss, self.optimizer, batch_size=self.batch_size, threads=self.threads, l1=self.l1,
+                l2=self.l2,
+            )
+        return self._reference
+
+    # ---- the model's outputs ----
+
+    def predict(self, x: np.ndarray, out: np.ndarray, batch_size: int | None, logits: bool = False) -> None:
+        try:
+            programs = self._lower(1, keep=True, logits=logits)
+        except UnsupportedStep:
+            self._reference_executor().predict(x, out, batch_size, logits)
+            return
+        threads = self._threads(programs.multiply_adds * len(x))
+        chunk = min(len(x), batch_size or _PREDICTION_ROWS * threads)
+        full = len(x) // chunk
+        self._predict(x, out, chunk, full, threads, logits)
+        if full * chunk < len(x):
+            rest = len(x) - full * chunk
+            self._predict(x[full * chunk :], out[full * chunk :], rest, 1, min(threads, rest), logits)
+
+    def _predict(self, x: np.ndarray, out: np.ndarray, chunk: int, count: int, threads: int, logits: bool) -> None:
+        # An arena serves one call at a time: it is taken out of the cache while it is in use.
+        key = ("predict", chunk, logits)
+        programs = self._cache.pop(key, None)
+        buffers = [panels.buffer for panels in self._panels()]
+        if programs is None or programs._bases[1] is not buffers[0]:
+            programs = self._lower(chunk, keep=False, logits=logits)
+        lowering = programs.lowering
+        steps = [*lowering.forward, lowering.scatter(lowering.plan.output)]
+        program = programs.get("predict", steps, threads, "rows", lowering.plan.output.cols)
+        program.run((x,), first=0, last=count, out=out)
+        self._cache[key] = programs
+
+    def forward(self, x: np.ndarray, training: bool) -> np.ndarray:
+        programs = self._lower(len(x), training=training, gradients=True, input_gradient=True)
+        lowering = programs.lowering
+        out = np.empty((len(x), lowering.plan.output.cols), self.model.dtype)
+        steps = [*lowering.forward, lowering.scatter(lowering.plan.output)]
+        threads = self._threads(programs.multiply_adds)
+        programs.get("forward", steps, threads, "rows", out.shape[1]).run((x,), out=out)
+        self._kept = programs
+        return out
+
+    def backward(self, grad: np.ndarray, input_gradient: bool = True) -> np.ndarray | None:
+        programs = self._kept
+        self._panels()
+        self._transpose(programs)
+        lowering = programs.lowering
+        out = np.empty((len(grad), lowering.plan.input.cols), self.model.dtype)
+        steps = [*lowering.backward, lowering.scatter(lowering.plan.input_gradient)]
+        threads = self._threads(programs.multiply_adds)
+        hyper = np.zeros((1, HYPER))
+        program = programs.get("backward", steps, threads, "rows", out.shape[1])
+        program.run((None, None, None, grad), out=out, hyper=hyper)
+        panels_of(self.model.flat_gradients, self._layouts.parameters).wrote()
+        return out if input_gradient else None
+
+    # ---- keeping a good state ----
+
+    def finite(self) -> bool:
+        panels = panels_of(self.model.flat_parameters, self._layout().parameters)
+        panels.refresh()
+        return bool(np.isfinite(np.frombuffer(panels.buffer, self.model.dtype).sum())) or super().finite()
+
+    def snapshot(self) -> None:
+        state = self.optimizer.state_for(self.model)
+        panels = [self._panels()[0], *self._slots()]
+        if len(self._saved) != len(panels) or self._saved[0].nbytes != panels[0].buffer.nbytes:
+            self._saved = [np.empty(p.buffer.nbytes, np.uint8) for p in panels]
+        for copy, panel in zip(self._saved, panels, strict=True):
+            panel.copy_into(copy)
+        self._saved_counters = state.step, state.epoch
+
+    def restore(self) -> None:
+        state = self.optimizer.state_for(self.model)
+        for copy, panel in zip(self._saved, [self._panels()[0], *self._slots()], strict=True):
+            panel.restore(copy)
+        state.step, state.epoch = self._saved_counters
