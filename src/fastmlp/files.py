@@ -64,9 +64,12 @@ def save(model: Sequential, path: str | os.PathLike[str]) -> None:
     # Beside the target, since only within one file system a rename is atomic.
     temporary = target.with_name(f".{target.name}.{secrets.token_hex(8)}.tmp")
     try:
-        # Taken here, so that a name that cannot be written is the system's own error.
+        # A name that cannot be written is the system's own error here. And safetensors makes files
+        # that nobody else may read; the permissions shall be those of any new file.
         temporary.touch(exist_ok=False)
+        mode = stat.S_IMODE(temporary.stat().st_mode)
         save_file(tensors, temporary, {METADATA_KEY: description})
+        temporary.chmod(mode)
         _flush(temporary)
         os.replace(temporary, target)
     except SafetensorError as error:

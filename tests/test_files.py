@@ -1,0 +1,352 @@
+"""Model files: what comes back, what is refused, and that a save is all or nothing."""
+
+import json
+import os
+import struct
+import tracemalloc
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from fastmlp import errors, files, initializers, layers, model
+
+
+def make(dtype="float32", seed=3):
+    stack = [
+        layers.Standardize(),
+        layers.Dense(4, "tanh"),
+        layers.Dense(5, "leaky_relu", bias=False),
+        layers.Dense(2, "softmax", initializer="normal"),
+    ]
+    stack[1].trainable = False
+    network = model.Sequential(stack, 3, dtype=dtype, seed=seed)
+    network.adapt(np.random.default_rng(0).normal(size=(20, 3)) * [1, 10, 100] + [0, 5, -5])
+    return network
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "model.safetensors"
+
+
+def split(path):
+    """Take a safetensors file apart: its header as Python objects, and the bytes behind it."""
+    content = path.read_bytes()
+    (length,) = struct.unpack("<Q", content[:8])
+    return json.loads(content[8 : 8 + length]), content[8 + length :]
+
+
+def join(path, header, data):
+    text = header if isinstance(header, bytes) else json.dumps(header).encode()
+    path.write_bytes(struct.pack("<Q", len(text)) + text + data)
+
+
+class TestRoundTrip:
+    @pytest.mark.parametrize("dtype", ["float32", "float64"])
+    def test_everything_comes_back(self, path, dtype):
+        network = make(dtype)
+        network.save(path)
+        loaded = files.load(path)
+        assert loaded.config() == network.config()
+        assert loaded.dtype == dtype
+        assert not loaded.needs_data
+        assert [layer.trainable for layer in loaded.layers] == [True, False, True, True]
+        for ours, theirs in (
+            (network.parameters, loaded.parameters),
+            (network.states, loaded.states),
+        ):
+            assert list(ours) == list(theirs)
+            for name in ours:
+                np.testing.assert_array_equal(ours[name], theirs[name])
+        x = np.random.default_rng(1).normal(size=(7, 3))
+        ours, theirs = (m.predict(x, backend="reference") for m in (network, loaded))
+        np.testing.assert_array_equal(ours, theirs)
+
+    def test_any_reader_of_safetensors_can_read_it(self, path):
+        network = make()
+        network.save(str(path))
+        tensors = load_file(path)
+        assert tensors.keys() == {*network.parameters, *network.states}
+        np.testing.assert_array_equal(tensors["1.weight"], network.parameters["1.weight"])
+        metadata = split(path)[0]["__metadata__"]
+        assert json.loads(metadata["fastmlp"]) == {"format": 1, "model": network.config()}
+
+    def test_what_was_written_into_parameters_is_saved(self, path):
+        network = make()
+        network.parameters["1.bias"][:] = [1, 2, 3, 4]
+        network.save(path)
+        assert files.load(path).parameters["1.bias"].tolist() == [1, 2, 3, 4]
+
+    def test_a_function_as_initializer_is_no_obstacle(self, path):
+        stack = [layers.Dense(2, initializer=lambda shape, rng: np.full(shape, 0.5))]
+        model.Sequential(stack, 2).save(path)
+        assert files.load(path).parameters["0.weight"].tolist() == [[0.5, 0.5]] * 2
+
+    def test_an_overflowing_initializer_is_no_obstacle(self, path):
+        # Loading draws no first values: only those of the file count.
+        huge = initializers.Normal(1e300)
+        network = model.Sequential([layers.Dense(2, initializer=huge)], 2, dtype="float64")
+        network.save(path)
+        header, _ = split(path)
+        description = json.loads(header["__metadata__"]["fastmlp"])
+        description["model"]["dtype"] = "float32"
+        tensors = {n: np.ones(v["shape"], "f4") for n, v in header.items() if n[0] != "_"}
+        save_file(tensors, path, {"fastmlp": json.dumps(description)})
+        assert files.load(path).parameters["0.weight"].tolist() == [[1, 1], [1, 1]]
+
+
+class TestSaving:
+    def test_sizes_must_be_known(self, path):
+        with pytest.raises(ValueError, match="sizes"):
+            model.Sequential([layers.Dense(2)]).save(path)
+        assert not path.exists()
+
+    def test_values_must_be_finite(self, path):
+        network = make()
+        network.parameters["1.bias"][1] = np.inf
+        with pytest.raises(ValueError, match=r"1\.bias"):
+            network.save(path)
+        assert not path.exists()
+
+    @pytest.mark.parametrize("fault", ["safetensors.numpy.save_file", "os.replace", "os.fsync"])
+    def test_a_failed_save_leaves_the_old_file_and_no_other(self, path, monkeypatch, fault):
+        make(seed=1).save(path)
+        before = path.read_bytes()
+
+        def fail(*arguments):
+            raise OSError("the disk is full")
+
+        monkeypatch.setattr(fault, fail)
+        with pytest.raises(OSError, match="the disk is full"):
+            make(seed=2).save(path)
+        assert path.read_bytes() == before
+        assert os.listdir(path.parent) == [path.name]
+
+    def test_a_save_overwrites_and_leaves_no_other_file(self, path):
+        make(seed=1).save(path)
+        make(seed=2).save(path)
+        assert files.load(path).seed == 2
+        assert os.listdir(path.parent) == [path.name]
+
+    @pytest.mark.skipif(os.name != "posix", reason="permissions and links of POSIX")
+    def test_permissions_and_links_are_as_of_any_file(self, path):
+        plain = path.with_name("plain")
+        plain.touch()
+        link = path.with_name("link")
+        link.symlink_to(path)
+        make().save(link)
+        assert link.is_symlink()
+        assert path.stat().st_mode == plain.stat().st_mode
+
+    def test_no_folder(self, tmp_path):
+        with pytest.raises(FileNotFoundError):
+            make().save(tmp_path / "none" / "model.safetensors")
+
+    def test_a_folder_is_not_overwritten(self, tmp_path):
+        (tmp_path / "folder").mkdir()
+        with pytest.raises(OSError, match="folder"):
+            make().save(tmp_path / "folder")
+        assert os.listdir(tmp_path) == ["folder"]
+
+
+def change_config(**changes):
+    def change(header, data):
+        description = json.loads(header["__metadata__"]["fastmlp"])
+        description["model"].update(changes)
+        header["__metadata__"]["fastmlp"] = json.dumps(description)
+        return header, data
+
+    return change
+
+
+def change_entry(name, **changes):
+    def change(header, data):
+        header[name].update(changes)
+        return header, data
+
+    return change
+
+
+def change_metadata(metadata):
+    return lambda header, data: ({**header, "__metadata__": metadata}, data)
+
+
+def duplicate(header, data):
+    text = json.dumps(header)
+    entry = f'"1.bias": {json.dumps(header["1.bias"])}'
+    return text.replace(entry, f"{entry}, {entry}").encode(), data
+
+
+def not_finite(value):
+    def change(header, data):
+        start = header["2.weight"]["data_offsets"][0]
+        return header, data[:start] + struct.pack("<f", value) + data[start + 4 :]
+
+    return change
+
+
+def rename(header, data):
+    header["1.biased"] = header.pop("1.bias")
+    return header, data
+
+
+def drop(header, data):
+    del header["0.mean"]
+    return header, data
+
+
+def swap(header, data):
+    # Both entries claim the same bytes: sizes fit, but a part of the file belongs to nobody.
+    header["0.mean"]["data_offsets"] = header["0.scale"]["data_offsets"]
+    return header, data
+
+
+DAMAGES = {
+    "no model": (change_metadata({}), "no fastmlp model"),
+    "metadata are a list": (change_metadata(["fastmlp"]), "no fastmlp model"),
+    "description is no JSON": (change_metadata({"fastmlp": "{"}), "damaged metadata"),
+    "description is a list": (change_metadata({"fastmlp": "[]"}), "no format number"),
+    "description is deep": (change_metadata({"fastmlp": "[" * 100_000}), "damaged metadata"),
+    "format is true": (change_metadata({"fastmlp": '{"format": true}'}), "no format number"),
+    "of the future": (change_metadata({"fastmlp": '{"format": 2, "model": {}}'}), "upgrade"),
+    "no layers": (change_config(layers=[]), "no valid model"),
+    "layers of a wrong type": (change_config(layers=7), "no valid model"),
+    "unknown layer": (change_config(layers=[{"class": "Dens"}]), "Dense"),
+    "unknown setting": (change_config(layers=[{"class": "Dense", "unit": 3}]), "units"),
+    "unknown dtype": (change_config(dtype="float16"), "dtype"),
+    "odd dtype": (change_config(dtype="{"), "no valid model"),
+    "other dtype": (change_config(dtype="float64"), "is F32 of shape"),
+    "no input size": (change_config(input_size=None), "input_size"),
+    "input size 0": (change_config(input_size=0), "input_size"),
+    "other input size": (change_config(input_size=4), "of shape"),
+    "sizes overflow": (
+        change_config(layers=[{"class": "Dense", "units": 2**31 - 1}] * 9, input_size=2**31 - 1),
+        "overflow",
+    ),
+    "sizes too large for the file": (
+        change_config(
+            layers=[{"class": "Standardize"}, *[{"class": "Dense", "units": 50_000}] * 3]
+        ),
+        "model",
+    ),
+    "a tensor lacks": (drop, r"lacks 0\.mean"),
+    "a tensor has another name": (rename, r"1\.bias"),
+    "a tensor stands twice": (duplicate, "twice"),
+    "a tensor's entry is a number": (lambda h, d: ({**h, "1.bias": 3}, d), r"1\.bias"),
+    "a tensor of another type": (change_entry("1.bias", dtype="I32"), r"1\.bias is I32"),
+    "a tensor of another shape": (change_entry("1.bias", shape=[2, 2]), r"1\.bias"),
+    "offsets overlap": (swap, "damaged"),
+    "offsets beyond the end": (change_entry("1.bias", data_offsets=[0, 1 << 60]), "damaged"),
+    "truncated": (lambda h, d: (h, d[:-1]), "the model needs"),
+    "more than it should": (lambda h, d: (h, d + b"\0"), "the model needs"),
+    "NaN": (not_finite(np.nan), "finite"),
+    "infinity": (not_finite(-np.inf), "finite"),
+    "header is a list": (lambda h, d: (b"[1]", d), "not a JSON object"),
+    "header is not JSON": (lambda h, d: (b"}", d), "no safetensors file"),
+    "header is not UTF-8": (lambda h, d: (b'"\xff"', d), "no safetensors file"),
+    "header is deep": (lambda h, d: (b"[" * 100_000, d), "no safetensors file"),
+    "header is long": (lambda h, d: (b" " * (3 << 20), d), "header of 3,145,728 bytes"),
+}
+
+
+class TestLoading:
+    @pytest.mark.parametrize("damage", DAMAGES)
+    def test_refuses(self, path, damage):
+        make().save(path)
+        change, message = DAMAGES[damage]
+        join(path, *change(*split(path)))
+        with pytest.raises(errors.ModelFormatError, match=message) as error:
+            files.load(path)
+        assert str(path) in str(error.value)
+
+    @pytest.mark.parametrize(
+        "content",
+        [b"", b"1234567", bytes(8), b"\xff" * 8, b"\xff" * 100, b"PK\x03\x04" + bytes(99)],
+    )
+    def test_refuses_what_is_no_safetensors_file(self, path, content):
+        path.write_bytes(content)
+        with pytest.raises(errors.ModelFormatError, match=r"no safetensors file|header of"):
+            files.load(path)
+
+    def test_refuses_a_model_of_others(self, path):
+        save_file({"0.weight": np.ones((2, 2), np.float32)}, path, {"format": "pt"})
+        with pytest.raises(errors.ModelFormatError, match="no fastmlp model"):
+            files.load(path)
+
+    def test_files_that_cannot_be_read(self, tmp_path):
+        with pytest.raises(FileNotFoundError):
+            files.load(tmp_path / "none")
+        with pytest.raises(OSError, match=r"directory|denied"):
+            files.load(tmp_path)
+
+    @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes")
+    def test_a_pipe_does_not_hang(self, path):
+        os.mkfifo(path)
+        with pytest.raises(errors.ModelFormatError, match="regular file"):
+            files.load(path)
+
+    def test_a_claim_of_much_costs_little(self, path):
+        make().save(path)
+        header, data = split(path)
+        description = json.loads(header["__metadata__"]["fastmlp"])
+        description["model"]["layers"][1]["units"] = 1 << 26
+        header["__metadata__"]["fastmlp"] = json.dumps(description)
+        for name, shape in (("1.weight", [3, 1 << 26]), ("1.bias", [1 << 26])):
+            header[name]["shape"] = shape
+        header["2.weight"]["shape"] = [1 << 26, 5]
+        join(path, header, data)
+        tracemalloc.start()
+        try:
+            with pytest.raises(errors.ModelFormatError, match="the model needs"):
+                files.load(path)
+            peak = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+        assert peak < 8 << 20
+
+    def test_every_mutation_loads_or_is_refused(self, path):
+        """A sample of what a fuzzer does: bytes changed, inserted, cut, and numbers replaced."""
+        rng = np.random.default_rng(0)
+        make().save(path)
+        original = path.read_bytes()
+        (length,) = struct.unpack("<Q", original[:8])
+        tokens = [
+            b"0",
+            b"-1",
+            b"1e9",
+            b"4294967296",
+            b"null",
+            b"[]",
+            b"{}",
+            b'""',
+            b'"F64"',
+            b"NaN",
+        ]
+        refused = 0
+        for _ in range(2000):
+            mutated = bytearray(original)
+            # Most of the interest lies in the header.
+            places = rng.integers(0, length + 8 if rng.random() < 0.9 else len(mutated), 3)
+            kind = rng.integers(4)
+            if kind == 0:
+                for place in places[: rng.integers(1, 4)]:
+                    mutated[place] = rng.integers(256)
+            elif kind == 1:
+                mutated[places[0] : places[0] + rng.integers(8)] = tokens[rng.integers(len(tokens))]
+            elif kind == 2:
+                del mutated[min(places) : min(places) + rng.integers(1, 40)]
+            else:
+                mutated[places[0] : places[0]] = mutated[min(places[1:]) : max(places[1:])]
+            if kind > 0 and rng.random() < 0.8:
+                mutated[:8] = struct.pack("<Q", length + len(mutated) - len(original))
+            path.write_bytes(mutated)
+            try:
+                loaded = files.load(path)
+            except errors.ModelFormatError:
+                refused += 1
+            else:
+                with np.errstate(all="ignore"):  # values may be odd, as a tiny scale
+                    x = np.ones((2, loaded.input_size))
+                    assert loaded.predict(x, backend="reference").shape == (2, loaded.output_size)
+        assert refused > 1000
