@@ -56,13 +56,23 @@ class Evaluator:
         """What the metrics are called in a history."""
         return list(self._metrics)
 
-    def check(self, x: Any, y: Any, sample_weight: Any = None, *, finite: bool = True) -> Source:
+    def check(
+        self,
+        x: Any,
+        y: Any,
+        sample_weight: Any = None,
+        *,
+        columns: int | None = None,
+        finite: bool = True,
+    ) -> Source:
         """Return checked data; the model stays as it is, even if its sizes are not known yet.
 
         Parameters
         ----------
         x, y, sample_weight
             As for `Sequential.fit`.
+        columns : int, optional
+            What the model will have, if that is known though it is not built.
         finite : bool
             Whether to look for NaN and infinity.
 
@@ -71,7 +81,7 @@ class Evaluator:
         TypeError, ValueError
             If they are refused.
         """
-        inputs = check_inputs(x, self.model.input_size)
+        inputs = check_inputs(x, self.model.input_size or columns)
         outputs = self.model.sizes_after(inputs.shape[1])[-1]
         source = check_source(inputs, y, sample_weight, outputs=outputs, loss=self.loss)
         if finite:
@@ -83,19 +93,33 @@ class Evaluator:
         self, executor: BaseExecutor, source: Source, batch_size: int | None = None
     ) -> dict[str, float]:
         """Return "loss" and the metrics of the model's predictions."""
-        model = self.model
-        outputs = np.empty((source.n, model.output_size), model.dtype)
+        outputs = self._outputs(executor, source, batch_size)
+        return {"loss": self._mean_loss(outputs, source), **self._measure(outputs, source)}
+
+    def metrics(
+        self, executor: BaseExecutor, source: Source, batch_size: int | None = None
+    ) -> dict[str, float]:
+        """Return the metrics alone."""
+        return self._measure(self._outputs(executor, source, batch_size), source)
+
+    def _outputs(
+        self, executor: BaseExecutor, source: Source, batch_size: int | None
+    ) -> np.ndarray:
+        outputs = np.empty((source.n, self.model.output_size), self.model.dtype)
         executor.predict(source.x, outputs, batch_size, logits=self._fused)
-        values = {"loss": self._mean_loss(outputs, source)}
-        if self._computed:
-            if self._fused:
-                outputs = activations.get(model.output_activation).forward(outputs)
-            weight = source.sample_weight
-            if weight is not None and weight.ndim == 2:
-                weight = None
-            for label, metric in self._computed.items():
-                values[label] = metric(outputs, source.y, weight)
-        return values
+        return outputs
+
+    def _measure(self, outputs: np.ndarray, source: Source) -> dict[str, float]:
+        if not self._computed:
+            return {}
+        if self._fused:
+            outputs = activations.get(self.model.output_activation).forward(outputs)
+        weight = source.sample_weight
+        if weight is not None and weight.ndim == 2:
+            weight = None
+        return {
+            label: metric(outputs, source.y, weight) for label, metric in self._computed.items()
+        }
 
     def _mean_loss(self, outputs: np.ndarray, source: Source) -> float:
         total = weights = 0.0

@@ -146,6 +146,8 @@ class Sequential(Network):
             if np.may_share_memory(array, out):
                 array = array.copy()
             executor.predict(array, out, batch_size)
+            if backend == "native" and threads is None:
+                self._fast_predict = executor.fast_predict
         return out
 
     def evaluate(

@@ -52,6 +52,41 @@ class Source:
         self.n = len(x)
 
     @property
+    def columns(self) -> int:
+        """Columns of x."""
+        return self.x.shape[1]
+
+    def batches(self, batch_size: int | None) -> int:
+        """Return the number of mini-batches; `batch_size` None means one of all rows."""
+        return 1 if batch_size is None else -(-self.n // batch_size)
+
+    def split(self, share: float) -> tuple[Source, Source]:
+        """Return two sources, the second with this share of the rows, the last ones.
+
+        Raises
+        ------
+        ValueError
+            If one of them would be empty.
+        """
+        first = int(self.n * (1.0 - share))
+        if not 0 < first < self.n:
+            raise ValueError(
+                f"validation_split {share} leaves {first} of {self.n} rows for training and "
+                f"{self.n - first} for validation"
+            )
+        return self._part(slice(None, first)), self._part(slice(first, None))
+
+    def _part(self, rows: slice) -> Source:
+        weight = None if self.sample_weight is None else self.sample_weight[rows]
+        return Source(self.x[rows], self.y[rows], weight, self.classes)
+
+    def moments(self) -> Moments:
+        """Return mean and deviation of the columns of x."""
+        moments = Moments(self.columns)
+        moments.add(self.x)
+        return moments
+
+    @property
     def weighted(self) -> str | None:
         """What has a weight: None, "sample" or "output"."""
         if self.sample_weight is None:

@@ -10,6 +10,8 @@ from fastmlp.errors import choose
 from fastmlp.sources import all_finite
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from fastmlp.losses import Loss
     from fastmlp.model import Sequential
     from fastmlp.optimizer_base import Optimizer, OptimizerState
@@ -34,7 +36,18 @@ class BaseExecutor:
         Exactly so many; None lets the backend choose.
     l1, l2 : float
         Penalties of the weights, see `fastmlp.plan.build`.
+
+    Attributes
+    ----------
+    fast_predict : callable or None
+        x -> predictions, of what is common enough to skip the checks of `Sequential.predict`, or
+        None for anything else. It looks at `model.revision` itself.
+    fast_step : callable or None
+        (x, y) -> loss for `Trainer.step`, likewise.
     """
+
+    fast_predict: Callable[[object], np.ndarray | None] | None = None
+    fast_step: Callable[[object, object], float | None] | None = None
 
     def __init__(
         self,

@@ -99,11 +99,13 @@ def run(steps: Iterable[Step], values: Environment, **attrs: Any) -> None:
     **attrs
         Added to the settings of every step, for what changes from batch to batch.
     """
-    for step in steps:
-        reads = (values[value] for value in step.reads)
-        results = OPS[step.op]({**step.attrs, **attrs}, *reads)
-        for value, result in zip(step.writes, results, strict=True):
-            values[value] = result
+    # What overflows shows in the loss, which is looked at.
+    with np.errstate(all="ignore"):
+        for step in steps:
+            reads = (values[value] for value in step.reads)
+            results = OPS[step.op]({**step.attrs, **attrs}, *reads)
+            for value, result in zip(step.writes, results, strict=True):
+                values[value] = result
 
 
 class Executor(BaseExecutor):

@@ -1,0 +1,72 @@
+"""Fast training of multilayer perceptrons on CPUs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fastmlp import activations, initializers, losses, optimizers
+from fastmlp.config import get_num_threads, set_num_threads, show_config
+from fastmlp.errors import DivergenceError, ModelFormatError
+from fastmlp.layers import Dense, Standardize
+from fastmlp.model import MLP, Sequential
+from fastmlp.optimizers import SGD, Adam, AdamW
+from fastmlp.training import Trainer
+
+if TYPE_CHECKING:
+    from typing import Any
+
+__version__ = "0.1.0"  # the only place that says it: the build reads it here
+
+# What is imported when it is first used: name -> module. A module is its own name.
+_LAZY = {
+    "callbacks": "fastmlp.callbacks",
+    "check_gradients": "fastmlp.gradients",
+    "data": "fastmlp.data",
+    "load": "fastmlp.files",
+    "metrics": "fastmlp.metrics",
+    "numerical_gradient": "fastmlp.gradients",
+    "schedules": "fastmlp.schedules",
+}
+
+__all__ = [
+    "MLP",
+    "SGD",
+    "Adam",
+    "AdamW",
+    "Dense",
+    "DivergenceError",
+    "ModelFormatError",
+    "Sequential",
+    "Standardize",
+    "Trainer",
+    "activations",
+    "callbacks",
+    "check_gradients",
+    "data",
+    "get_num_threads",
+    "initializers",
+    "load",
+    "losses",
+    "metrics",
+    "numerical_gradient",
+    "optimizers",
+    "schedules",
+    "set_num_threads",
+    "show_config",
+]
+
+
+def __getattr__(name: str) -> Any:
+    module_name = _LAZY.get(name)
+    if module_name is None:
+        raise AttributeError(f"module 'fastmlp' has no attribute {name!r}")
+    import importlib
+
+    module = importlib.import_module(module_name)
+    value = module if module_name == f"fastmlp.{name}" else getattr(module, name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LAZY})

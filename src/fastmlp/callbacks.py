@@ -1,0 +1,566 @@
+"""Callbacks of `fit`, under Keras' names and with its rules.
+
+A callback may look at and change what it likes between mini-batches: the model's parameters, the
+optimizer's settings, `model.stop_training`. Without a method for batches it costs nothing per
+batch; with one, each mini-batch is a call of its own, which is slow for small networks.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from fastmlp.errors import check_flag, check_integer, check_number, choose, shown
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import Any
+
+    from fastmlp.errors import DivergenceError
+    from fastmlp.model import Sequential
+    from fastmlp.optimizer_base import Optimizer
+    from fastmlp.training import Trainer
+
+    Logs = dict[str, float]
+
+MODES = ("auto", "min", "max")
+
+
+class Callback:
+    """Base of the callbacks: methods that `fit` calls, to be overridden.
+
+    `logs` holds what is known at that time: "loss" after a batch; the loss, metrics and "val_…"
+    after an epoch. What is written into the logs of an epoch goes into the history.
+
+    Attributes
+    ----------
+    trainer : Trainer
+    model : Sequential
+    params : dict
+        "epochs", and "steps": mini-batches of an epoch, None for a stream.
+    """
+
+    trainer: Trainer
+    model: Sequential
+    params: dict[str, Any]
+
+    @property
+    def optimizer(self) -> Optimizer:
+        return self.trainer.optimizer
+
+    def on_train_begin(self, logs: Logs | None = None) -> None:
+        """Called before the first epoch."""
+
+    def on_train_end(self, logs: Logs | None = None) -> None:
+        """Called after the last epoch, unless training ended by an exception."""
+
+    def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
+        """Called before an epoch, counted from 0."""
+
+    def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
+        """Called after an epoch and its validation."""
+
+    def on_train_batch_begin(self, batch: int, logs: Logs | None = None) -> None:
+        """Called before a mini-batch, counted from 0 in its epoch."""
+
+    def on_train_batch_end(self, batch: int, logs: Logs | None = None) -> None:
+        """Called after the update of a mini-batch."""
+
+    def on_batch_begin(self, batch: int, logs: Logs | None = None) -> None:
+        """Another name of `on_train_batch_begin`."""
+
+    def on_batch_end(self, batch: int, logs: Logs | None = None) -> None:
+        """Another name of `on_train_batch_end`."""
+
+
+class CallbackList:
+    """Calls several callbacks in turn.
+
+    Parameters
+    ----------
+    callbacks : list of Callback
+
+    Raises
+    ------
+    TypeError
+        If one of them is no callback.
+    """
+
+    def __init__(self, callbacks: Sequence[Callback]):
+        for index, callback in enumerate(callbacks):
+            if not isinstance(callback, Callback):
+                raise TypeError(
+                    f"callbacks[{index}] must be a fastmlp.callbacks.Callback; "
+                    f"got {shown(callback)}"
+                )
+        self._callbacks = list(callbacks)
+        names = ("on_train_batch_begin", "on_train_batch_end", "on_batch_begin", "on_batch_end")
+        self.per_batch = any(
+            getattr(type(callback), name) is not getattr(Callback, name) or name in vars(callback)
+            for callback in callbacks
+            for name in names
+        )
+
+    def begin(self, trainer: Trainer, params: dict[str, Any]) -> None:
+        """Tell every callback what is trained, and that it begins."""
+        for callback in self._callbacks:
+            callback.trainer = trainer
+            callback.model = trainer.model
+            callback.params = params
+        for callback in self._callbacks:
+            callback.on_train_begin({})
+
+    def on_epoch_begin(self, epoch: int) -> None:
+        for callback in self._callbacks:
+            callback.on_epoch_begin(epoch, {})
+
+    def on_epoch_end(self, epoch: int, logs: Logs) -> None:
+        for callback in self._callbacks:
+            callback.on_epoch_end(epoch, logs)
+
+    def on_train_batch_begin(self, batch: int) -> None:
+        for callback in self._callbacks:
+            callback.on_train_batch_begin(batch, {})
+            callback.on_batch_begin(batch, {})
+
+    def on_train_batch_end(self, batch: int, logs: Logs) -> None:
+        for callback in self._callbacks:
+            callback.on_train_batch_end(batch, logs)
+            callback.on_batch_end(batch, logs)
+
+    def on_train_end(self) -> None:
+        for callback in self._callbacks:
+            callback.on_train_end({})
+
+    def on_divergence(self, error: DivergenceError) -> bool:
+        """Return whether a callback deals with a loss that is not finite."""
+        handlers = [item for item in self._callbacks if isinstance(item, TerminateOnNaN)]
+        for handler in handlers:
+            handler.error = error
+        return bool(handlers)
+
+
+class _Monitor(Callback):
+    """A callback that watches one value of the logs."""
+
+    def __init__(self, monitor: str, mode: str, min_delta: float = 0.0):
+        if not isinstance(monitor, str):
+            raise TypeError(f"monitor must be a string, as 'val_loss'; got {shown(monitor)}")
+        self.monitor = monitor
+        self.mode = choose("mode", mode, MODES)
+        self.min_delta = check_number("min_delta", min_delta, low=0.0)
+        self.best = math.nan
+
+    def on_train_begin(self, logs: Logs | None = None) -> None:
+        self.best = math.nan
+
+    def value(self, logs: Logs | None) -> float:
+        """Return the watched value.
+
+        Raises
+        ------
+        ValueError
+            If the logs do not have it.
+        """
+        logs = logs or {}
+        return logs[choose(f"monitor of {type(self).__name__}", self.monitor, logs)]
+
+    def improves(self, value: float) -> bool:
+        """Return whether a value is better than the best so far by more than `min_delta`."""
+        if math.isnan(self.best) or math.isnan(value):
+            return not math.isnan(value)
+        gain = value - self.best if self._greater() else self.best - value
+        return gain > self.min_delta
+
+    def _greater(self) -> bool:
+        if self.mode != "auto":
+            return self.mode == "max"
+        from fastmlp.metrics import METRICS
+
+        name = self.monitor.removeprefix("val_")
+        for prefix in (name, name.rpartition("_")[0], "top_k" if name.startswith("top_") else ""):
+            if prefix in METRICS:
+                return METRICS[prefix].greater_is_better
+        return False
+
+
+class EarlyStopping(_Monitor):
+    """Stop when a value has not improved for some epochs.
+
+    Parameters
+    ----------
+    monitor : str
+        Name in the logs.
+    min_delta : float
+        A change of no more than this is no improvement.
+    patience : int
+        Epochs without improvement that are waited for.
+    mode : {"auto", "min", "max"}
+        Which way is better; "auto" knows it of losses and metrics.
+    baseline : float, optional
+        The value that has to be improved on at first.
+    restore_best_weights : bool
+        Whether the model gets the parameters of the best epoch in the end, also where training ends
+        without stopping early.
+    start_from_epoch : int
+        Epochs before watching begins.
+
+    Attributes
+    ----------
+    stopped_epoch : int
+        The epoch after which it stopped, counted from 0; 0 if it did not.
+    best_epoch : int
+    best : float
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is refused, or the logs have no such value.
+    """
+
+    def __init__(
+        self,
+        monitor: str = "val_loss",
+        min_delta: float = 0.0,
+        patience: int = 0,
+        mode: str = "auto",
+        baseline: float | None = None,
+        restore_best_weights: bool = False,
+        start_from_epoch: int = 0,
+    ):
+        super().__init__(monitor, mode, min_delta)
+        self.patience = check_integer("patience", patience, low=0)
+        self.baseline = None if baseline is None else check_number("baseline", baseline)
+        self.restore_best_weights = check_flag("restore_best_weights", restore_best_weights)
+        self.start_from_epoch = check_integer("start_from_epoch", start_from_epoch, low=0)
+
+    def on_train_begin(self, logs: Logs | None = None) -> None:
+        self.best = math.nan if self.baseline is None else self.baseline
+        self.stopped_epoch = self.best_epoch = self._wait = 0
+        self._weights: np.ndarray | None = None
+
+    def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
+        value = self.value(logs)
+        if epoch < self.start_from_epoch:
+            return
+        improved = self.improves(value)
+        if improved:
+            self.best, self.best_epoch, self._wait = value, epoch, 0
+        if self.restore_best_weights and (improved or self._weights is None):
+            self._weights = self.model.flat_parameters.array().copy()
+        if improved:
+            return
+        self._wait += 1
+        if self._wait >= self.patience and epoch > 0:
+            self.stopped_epoch = epoch
+            self.model.stop_training = True
+
+    def on_train_end(self, logs: Logs | None = None) -> None:
+        if self._weights is not None:
+            self.model.flat_parameters.array()[...] = self._weights
+
+
+class ModelCheckpoint(_Monitor):
+    """Save the model after epochs.
+
+    Parameters
+    ----------
+    filepath : str or path
+        May hold {epoch}, counted from 1, and names of the logs: "m-{epoch:02d}-{val_loss:.3f}.st".
+    monitor, mode
+        As for `EarlyStopping`; used with `save_best_only`.
+    save_best_only : bool
+        Whether only an epoch that is better than all before is saved.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is refused, or the logs have no such value.
+    OSError
+        If a file cannot be written.
+    """
+
+    def __init__(
+        self,
+        filepath: str | os.PathLike[str],
+        monitor: str = "val_loss",
+        save_best_only: bool = False,
+        mode: str = "auto",
+    ):
+        super().__init__(monitor, mode)
+        self.filepath = os.fspath(filepath)
+        self.save_best_only = check_flag("save_best_only", save_best_only)
+
+    def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
+        if self.save_best_only:
+            value = self.value(logs)
+            if not self.improves(value):
+                return
+            self.best = value
+        try:
+            path = self.filepath.format(epoch=epoch + 1, **(logs or {}))
+        except KeyError as error:
+            raise ValueError(
+                f"filepath {self.filepath!r} names {error}, but there are epoch, "
+                f"{', '.join(logs or {})}"
+            ) from error
+        self.model.save(path)
+
+
+class LearningRateScheduler(Callback):
+    """Set the learning rate before each epoch.
+
+    Parameters
+    ----------
+    schedule : callable
+        (epoch, lr) -> lr, or (epoch) -> lr; epochs are counted from 0.
+
+    Raises
+    ------
+    TypeError
+        If it cannot be called, or returns no number.
+    ValueError
+        If it returns a number that is no learning rate.
+    """
+
+    def __init__(self, schedule: Callable[..., float]):
+        if not callable(schedule):
+            raise TypeError(f"schedule must be a function (epoch, lr) -> lr; got {shown(schedule)}")
+        self.schedule = schedule
+
+    def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
+        import inspect
+
+        try:
+            inspect.signature(self.schedule).bind(epoch, 0.0)
+        except TypeError:
+            rate = self.schedule(epoch)
+        else:
+            rate = self.schedule(epoch, self.optimizer.lr)
+        self.optimizer.lr = check_number("lr returned by schedule", rate, low=0.0)
+
+    def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
+        if logs is not None:
+            logs["learning_rate"] = self.optimizer.lr
+
+
+class ReduceLROnPlateau(_Monitor):
+    """Multiply the learning rate by a factor when a value has stopped improving.
+
+    Parameters
+    ----------
+    monitor, mode
+        As for `EarlyStopping`.
+    factor : float
+        > 0 and < 1.
+    patience : int
+        Epochs without improvement that are waited for.
+    min_delta : float
+        A change of no more than this is no improvement.
+    cooldown : int
+        Epochs after a reduction in which nothing is counted.
+    min_lr : float
+        No reduction goes below.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is refused, the logs have no such value, or the optimizer's learning rate is
+        a schedule.
+    """
+
+    def __init__(
+        self,
+        monitor: str = "val_loss",
+        factor: float = 0.1,
+        patience: int = 10,
+        mode: str = "auto",
+        min_delta: float = 1e-4,
+        cooldown: int = 0,
+        min_lr: float = 0.0,
+    ):
+        super().__init__(monitor, mode, min_delta)
+        self.factor = check_number("factor", factor, 0.0, 1.0, open_low=True, open_high=True)
+        self.patience = check_integer("patience", patience, low=0)
+        self.cooldown = check_integer("cooldown", cooldown, low=0)
+        self.min_lr = check_number("min_lr", min_lr, low=0.0)
+
+    def on_train_begin(self, logs: Logs | None = None) -> None:
+        super().on_train_begin()
+        self._wait = self._resting = 0
+        if not isinstance(self.optimizer.lr, float):
+            raise ValueError(
+                f"ReduceLROnPlateau needs a number as lr of the optimizer; got {self.optimizer.lr}"
+            )
+
+    def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
+        value = self.value(logs)
+        if logs is not None:
+            logs["learning_rate"] = self.optimizer.lr
+        if self._resting > 0:
+            self._resting -= 1
+            self._wait = 0
+        if self.improves(value):
+            self.best, self._wait = value, 0
+        elif self._resting == 0:
+            self._wait += 1
+            if self._wait >= self.patience and self.optimizer.lr > self.min_lr:
+                self.optimizer.lr = max(self.optimizer.lr * self.factor, self.min_lr)
+                self._resting, self._wait = self.cooldown, 0
+
+
+class CSVLogger(Callback):
+    """Write one line per epoch to a CSV file.
+
+    Parameters
+    ----------
+    filename : str or path
+    separator : str
+        One character.
+    append : bool
+        Whether to go on with a file that exists; otherwise it is overwritten.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is refused.
+    OSError
+        If the file cannot be written.
+    """
+
+    def __init__(
+        self, filename: str | os.PathLike[str], separator: str = ",", append: bool = False
+    ):
+        self.filename = os.fspath(filename)
+        if not isinstance(separator, str) or len(separator) != 1:
+            raise ValueError(f"separator must be one character; got {shown(separator)}")
+        self.separator = separator
+        self.append = check_flag("append", append)
+
+    def on_train_begin(self, logs: Logs | None = None) -> None:
+        self._keys: list[str] | None = None
+        self._fresh = not (
+            self.append and os.path.exists(self.filename) and os.path.getsize(self.filename) > 0
+        )
+        if self._fresh:
+            open(self.filename, "w", encoding="utf-8").close()
+
+    def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
+        import csv
+
+        logs = logs or {}
+        # Opened for each line, so that a training that is broken off leaves a whole file.
+        with open(self.filename, "a", encoding="utf-8", newline="") as file:
+            writer = csv.writer(file, delimiter=self.separator)
+            if self._keys is None:
+                self._keys = sorted(logs)
+                if self._fresh:
+                    writer.writerow(["epoch", *self._keys])
+            writer.writerow([epoch, *(logs.get(key, "") for key in self._keys)])
+
+
+class LambdaCallback(Callback):
+    """A callback made of functions.
+
+    Parameters
+    ----------
+    on_epoch_begin, on_epoch_end : callable, optional
+        (epoch, logs)
+    on_train_begin, on_train_end : callable, optional
+        (logs)
+    on_train_batch_begin, on_train_batch_end : callable, optional
+        (batch, logs)
+
+    Raises
+    ------
+    TypeError
+        If one of them cannot be called.
+    """
+
+    def __init__(
+        self,
+        on_epoch_begin: Callable[..., Any] | None = None,
+        on_epoch_end: Callable[..., Any] | None = None,
+        on_train_begin: Callable[..., Any] | None = None,
+        on_train_end: Callable[..., Any] | None = None,
+        on_train_batch_begin: Callable[..., Any] | None = None,
+        on_train_batch_end: Callable[..., Any] | None = None,
+    ):
+        given = {
+            "on_epoch_begin": on_epoch_begin,
+            "on_epoch_end": on_epoch_end,
+            "on_train_begin": on_train_begin,
+            "on_train_end": on_train_end,
+            "on_train_batch_begin": on_train_batch_begin,
+            "on_train_batch_end": on_train_batch_end,
+        }
+        for name, function in given.items():
+            if function is None:
+                continue
+            if not callable(function):
+                raise TypeError(f"{name} must be a function; got {shown(function)}")
+            # An attribute of the object hides the method of the class, and is seen to be there.
+            setattr(self, name, function)
+
+
+class TerminateOnNaN(Callback):
+    """End training, instead of raising DivergenceError, when the loss stops being finite.
+
+    The model has the parameters of the last good epoch, and the history ends with it.
+
+    Attributes
+    ----------
+    error : DivergenceError or None
+        What would have been raised.
+    """
+
+    error: DivergenceError | None = None
+
+    def on_train_begin(self, logs: Logs | None = None) -> None:
+        self.error = None
+
+
+class TensorBoard(Callback):
+    """Write the logs of each epoch for TensorBoard, through its own package.
+
+    Parameters
+    ----------
+    log_dir : str or path
+        Training values go to its folder "train", the "val_…" ones, without that, to "validation".
+
+    Raises
+    ------
+    ImportError
+        If the package tensorboard is not installed.
+    """
+
+    def __init__(self, log_dir: str | os.PathLike[str] = "logs"):
+        self.log_dir = os.fspath(log_dir)
+        self._writers: dict[str, Any] = {}
+
+    def on_train_begin(self, logs: Logs | None = None) -> None:
+        try:
+            from tensorboard.summary import Writer
+        except ImportError as error:
+            raise ImportError(
+                "TensorBoard needs the package tensorboard: pip install tensorboard"
+            ) from error
+        self._writers = {}
+        self._open = Writer
+
+    def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
+        for name, value in (logs or {}).items():
+            folder = "validation" if name.startswith("val_") else "train"
+            if folder not in self._writers:
+                self._writers[folder] = self._open(os.path.join(self.log_dir, folder))
+            tag = f"epoch_{name.removeprefix('val_')}"
+            self._writers[folder].add_scalar(tag, float(value), epoch)
+        for writer in self._writers.values():
+            writer.flush()
+
+    def on_train_end(self, logs: Logs | None = None) -> None:
+        for writer in self._writers.values():
+            writer.close()

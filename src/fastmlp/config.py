@@ -1,0 +1,144 @@
+"""Threads and the machine: how many threads are used, and what the engine found to run on."""
+
+from __future__ import annotations
+
+import os
+import platform
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fastmlp import _native
+from fastmlp.errors import check_integer, choose
+
+if TYPE_CHECKING:
+    from typing import Any
+
+# More threads than any machine has cores are a mistake, and would only take memory.
+MOST_THREADS = 1024
+
+
+def set_num_threads(threads: int | None) -> None:
+    """Set how many threads a call uses at most, where it is not told exactly with `threads=`.
+
+    Parameters
+    ----------
+    threads : int or None
+        None goes back to what environment and machine allow.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If it is not an integer from 1 to 1024.
+    """
+    if threads is not None:
+        threads = check_integer("threads", threads, low=1, high=MOST_THREADS)
+    _native.set_thread_limit(threads or 0)
+
+
+def get_num_threads() -> int:
+    """Return how many threads a call uses at most, where it is not told exactly.
+
+    What `set_num_threads` said; otherwise FASTMLP_NUM_THREADS; otherwise what OpenMP would use
+    (OMP_NUM_THREADS, threadpoolctl), but no more than the cores that this process may run on and
+    the processor time that its container is given.
+
+    Raises
+    ------
+    ValueError
+        If FASTMLP_NUM_THREADS is not an integer from 1 to 1024.
+    """
+    limit = _native.thread_limit()
+    if limit:
+        return limit
+    text = os.environ.get("FASTMLP_NUM_THREADS", "").strip()
+    if text:
+        if not text.isdecimal() or not 1 <= int(text) <= MOST_THREADS:
+            raise ValueError(
+                f"FASTMLP_NUM_THREADS must be an integer from 1 to {MOST_THREADS}; got {text!r}"
+            )
+        return int(text)
+    _, _, threads = _native.openmp()
+    return max(1, min(threads, usable_cores(), MOST_THREADS))
+
+
+def usable_cores() -> int:
+    """Return the number of cores that this process may use: affinity, and the container's quota."""
+    if hasattr(os, "sched_getaffinity"):
+        cores = len(os.sched_getaffinity(0))
+    else:
+        cores = os.cpu_count() or 1
+    quota = _quota()
+    return cores if quota is None else max(1, min(cores, int(quota + 0.5)))
+
+
+def _quota() -> float | None:
+    """Return the processor time per time that Linux' control groups allow, None if unlimited."""
+    try:
+        limit, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+    except (OSError, ValueError):
+        try:
+            folder = Path("/sys/fs/cgroup/cpu")
+            limit = (folder / "cpu.cfs_quota_us").read_text().strip()
+            period = (folder / "cpu.cfs_period_us").read_text().strip()
+        except OSError:
+            return None
+    if not limit.isdecimal() or not period.isdecimal() or int(period) == 0:
+        return None  # "max", or -1 in the older form
+    return int(limit) / int(period)
+
+
+def _caches() -> dict[str, str]:
+    """Return the sizes of the first core's data caches, as Linux tells them."""
+    sizes = {}
+    for folder in sorted(Path("/sys/devices/system/cpu/cpu0/cache").glob("index*")):
+        try:
+            kind = (folder / "type").read_text().strip()
+            level = (folder / "level").read_text().strip()
+            size = (folder / "size").read_text().strip()
+        except OSError:
+            continue
+        if kind != "Instruction":
+            sizes[f"L{level}"] = f"{size}iB"
+    return sizes
+
+
+def show_config(mode: str = "stdout") -> dict[str, Any] | None:
+    """Show what fastmlp runs on: instruction set, threads, OpenMP, caches, versions.
+
+    Parameters
+    ----------
+    mode : {"stdout", "dicts"}
+        Print it, or return it.
+
+    Raises
+    ------
+    ValueError
+        If the mode is another.
+    """
+    import numpy
+
+    import fastmlp
+
+    choose("mode", mode, ("stdout", "dicts"))
+    built, date, _ = _native.openmp()
+    chosen = {
+        "fastmlp": fastmlp.__version__,
+        "python": platform.python_version(),
+        "numpy": numpy.__version__,
+        "machine": platform.machine(),
+        "instruction set": _native.isa(),
+        "instruction sets": {
+            name: trouble or "usable" for name, trouble in _native.isa_table().items()
+        },
+        "threads": get_num_threads(),
+        "usable cores": usable_cores(),
+        "openmp": f"specification of {date}" if built else "built without",
+        "caches": _caches(),
+    }
+    if mode == "dicts":
+        return chosen
+    for name, value in chosen.items():
+        if isinstance(value, dict):
+            value = ", ".join(f"{key}: {item}" for key, item in value.items()) or "unknown"
+        print(f"{name:<18}{value}")
+    return None

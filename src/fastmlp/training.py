@@ -1,0 +1,504 @@
+"""Training: epochs of mini-batches in spans, validation, history, and what happens if it diverges.
+
+A backend is handed spans of mini-batches, as many as fit into about 50 ms. Between two of them
+Python sees signals, moves the progress bar, and looks at the losses.
+"""
+
+from __future__ import annotations
+
+import time
+from contextlib import contextmanager
+from math import isfinite
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from fastmlp import _native, backends, optimizers
+from fastmlp.errors import DivergenceError, check_flag, check_integer, check_number, shown
+from fastmlp.evaluation import Evaluator
+from fastmlp.history import History
+from fastmlp.progress import Progress
+from fastmlp.sources import Source, is_stream
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from typing import Any
+
+    from numpy.typing import ArrayLike
+
+    from fastmlp.backends import BaseExecutor
+    from fastmlp.callbacks import Callback, CallbackList
+    from fastmlp.loss_base import Loss
+    from fastmlp.metrics import Metric
+    from fastmlp.model import Sequential
+    from fastmlp.optimizer_base import Optimizer
+    from fastmlp.streams import Stream
+
+    # A source, the order of its rows (None: as they stand), and the rows of a mini-batch.
+    Portion = tuple[Source, np.ndarray | None, int]
+
+# Half of the 100 ms within which Ctrl-C is to be seen, since rates change.
+_SPAN_SECONDS = 0.05
+# A span is at most so many times the one before: the first measurement is the least reliable.
+_SPAN_GROWTH = 16
+_LARGEST_SEED = 2**64 - 1
+
+
+class Trainer:
+    """Trains one model with one loss and one optimizer, step by step or epoch by epoch.
+
+    Parameters
+    ----------
+    model : Sequential
+    loss : str or Loss
+    optimizer : str or Optimizer
+        Its state belongs to the pair of it and this model.
+    batch_size : int, None or "full"
+        Rows of a mini-batch; None or "full": all rows.
+    threads : int, optional
+        Exactly so many; by default as many as serve. The result does not depend on it.
+    l1, l2 : float
+        Penalties l1·Σ|w| + ½·l2·Σw² of the weights, not of the biases.
+    backend : {"native", "reference"}
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is refused, or the loss does not fit the model's output activation.
+
+    Examples
+    --------
+    >>> trainer = fm.Trainer(model, loss="mse", optimizer=fm.Adam(lr=1e-3), batch_size=32)
+    >>> loss = trainer.epoch(x, y, seed=0)
+    """
+
+    def __init__(
+        self,
+        model: Sequential,
+        loss: str | Loss = "mse",
+        optimizer: str | Optimizer = "adam",
+        batch_size: int | str | None = 32,
+        *,
+        threads: int | None = None,
+        l1: float = 0.0,
+        l2: float = 0.0,
+        backend: str = "native",
+    ):
+        from fastmlp.model import Sequential
+
+        if not isinstance(model, Sequential):
+            raise TypeError(f"model must be a Sequential or MLP; got {shown(model)}")
+        self.model = model
+        self._evaluator = Evaluator(model, loss)
+        self.loss = self._evaluator.loss
+        self.optimizer = optimizers.get(optimizer)
+        self.batch_size = _check_batch_size(batch_size)
+        self.threads = None if threads is None else check_integer("threads", threads, low=1)
+        self.l1 = check_number("l1", l1, low=0.0)
+        self.l2 = check_number("l2", l2, low=0.0)
+        self._kind = backends.get(backend)
+        self.backend = backend
+        self._executor: BaseExecutor | None = None
+        self._span = 1
+        self._span_rows = 0
+        self._scanned: tuple[object, object] = (None, None)
+        # A backend may give a function that makes the common step at once, or returns None.
+        self._fast_step: Any = None
+
+    def __repr__(self) -> str:
+        return (
+            f"Trainer({type(self.model).__name__}, loss={self.loss!r}, "
+            f"optimizer={self.optimizer!r}, batch_size={self.batch_size!r}, "
+            f"backend={self.backend!r})"
+        )
+
+    # --- one step ---
+
+    def step(self, xb: ArrayLike, yb: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
+        """Make one update from one mini-batch, of any number of rows.
+
+        Parameters
+        ----------
+        xb : array_like, shape (n, n_in)
+        yb : array_like
+            Targets, as for `Sequential.fit`.
+        sample_weight : array_like, shape (n,) or (n, n_out), optional
+
+        Returns
+        -------
+        float
+            The mean loss of the mini-batch before the update, penalties excluded.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an argument is refused; nothing has changed then.
+        DivergenceError
+            If the loss is not finite. The update has been made: keep a copy of the parameters, or
+            use `epoch`, which does.
+        RuntimeError
+            If the model is being trained already.
+        """
+        lock = self.model.training_lock
+        if not lock.acquire(False):
+            raise _busy()
+        try:
+            fast = self._fast_step
+            loss = None if fast is None or sample_weight is not None else fast(xb, yb)
+            if loss is None:
+                loss = self._step(xb, yb, sample_weight)
+        finally:
+            lock.release()
+        if not isfinite(loss):
+            raise DivergenceError(
+                f"the loss of the step is {loss}, and its update has been made. {self._advice()}",
+                epoch=self.optimizer.state_for(self.model).epoch,
+                loss=loss,
+            )
+        return loss
+
+    def _step(self, xb: ArrayLike, yb: ArrayLike, sample_weight: ArrayLike | None) -> float:
+        source = self._evaluator.check(xb, yb, sample_weight, finite=False)
+        if self.model.needs_data:
+            raise ValueError("Standardize has to learn from all data first: call model.adapt(x)")
+        executor = self._prepare(source.columns)
+        losses = np.empty(1)
+        executor.train(source, None, source.n, 0, 1, losses)
+        self._fast_step = executor.fast_step
+        return float(losses[0])
+
+    # --- one epoch ---
+
+    def epoch(
+        self,
+        x: ArrayLike,
+        y: ArrayLike,
+        *,
+        seed: int | None = None,
+        shuffle: bool = True,
+        sample_weight: ArrayLike | None = None,
+    ) -> float:
+        """Go through all mini-batches once; `fit(epochs=k)` is k calls of it.
+
+        Data are looked through for NaN and infinity when arrays are seen for the first time.
+
+        Parameters
+        ----------
+        x, y, sample_weight
+            As for `Sequential.fit`.
+        seed : int, optional
+            Decides the order of the rows, together with the number of epochs that the optimizer
+            has seen of this model. By default the model's.
+        shuffle : bool
+            Whether there is a new order.
+
+        Returns
+        -------
+        float
+            The mean loss, penalties excluded.
+
+        Raises
+        ------
+        TypeError, ValueError, DivergenceError, RuntimeError
+            As for `Sequential.fit`.
+        """
+        seed = self._seed(seed)
+        shuffle = check_flag("shuffle", shuffle)
+        seen = self._scanned[0] is x and self._scanned[1] is y
+        source = self._evaluator.check(x, y, sample_weight, finite=not seen)
+        # What was converted on the way in must be looked at again.
+        self._scanned = (x, y) if source.x is x and source.y is y else (None, None)
+        with self._training():
+            self._prepare(source.columns, source)
+            number = self.optimizer.state_for(self.model).epoch
+            loss, _ = self._run(self._portions(source, shuffle, seed), number)
+        return loss
+
+    def _run(
+        self,
+        portions: Iterable[Portion],
+        number: int,
+        hooks: CallbackList | None = None,
+        progress: Progress | None = None,
+    ) -> tuple[float, int]:
+        """Train on all mini-batches of an epoch; return the mean loss and the samples seen."""
+        executor = self._executor
+        executor.snapshot()
+        each = hooks is not None and hooks.per_batch
+        total = weight = 0.0
+        samples = batches = 0
+        for source, order, size in portions:
+            count = -(-source.n // size)
+            losses = np.empty(count)
+            if size != self._span_rows:
+                self._span, self._span_rows = 1, size
+            first = 0
+            while first < count:
+                last = min(first + (1 if each else self._span), count)
+                if each:
+                    hooks.on_train_batch_begin(batches + first)
+                start = time.perf_counter()
+                executor.train(source, order, size, first, last, losses)
+                self._pace(last - first, time.perf_counter() - start)
+                part = losses[first:last]
+                if not isfinite(part.sum()) and not np.isfinite(part).all():
+                    bad = int(np.isfinite(part).argmin())
+                    rows = source.rows_of(order, (first + bad) * size, (first + bad + 1) * size)
+                    self._diverged(number, batches + first + bad, float(part[bad]), source.x[rows])
+                if each:
+                    hooks.on_train_batch_end(batches + first, {"loss": float(part[0])})
+                if progress is not None:
+                    progress.advance(last - first, part[-1])
+                first = last
+            shares = _batch_weights(source, order, size)
+            total += float((losses * shares).sum())
+            weight += float(shares.sum())
+            samples += source.n
+            batches += count
+        if not executor.finite():
+            self._diverged(number, batches - 1, float("nan"), None)
+        self.optimizer.state_for(self.model).epoch += 1
+        return (total / weight if weight > 0.0 else 0.0), samples
+
+    def _pace(self, batches: int, seconds: float) -> None:
+        """Choose the length of the next span from what the last one took."""
+        if seconds > 0.0:
+            wanted = int(_SPAN_SECONDS * batches / seconds)
+            self._span = max(1, min(wanted, _SPAN_GROWTH * batches))
+
+    def _diverged(self, epoch: int, batch: int, loss: float, x: np.ndarray | None) -> None:
+        self._executor.restore()
+        if x is None:
+            what = f"a parameter is not finite after mini-batch {batch}, the last of epoch {epoch}"
+        else:
+            what = f"the loss is {loss} in mini-batch {batch} of epoch {epoch}"
+        when = "before the epoch" if epoch == 0 else f"at the end of epoch {epoch - 1}"
+        raise DivergenceError(
+            f"{what} (both counted from 0); the parameters are those {when} again. "
+            f"{self._advice(x)}",
+            epoch=epoch,
+            batch=batch,
+            loss=loss,
+        )
+
+    def _advice(self, x: np.ndarray | None = None) -> str:
+        ways = [f"a smaller learning rate (lr is {self.optimizer.lr!r})"]
+        largest = 0.0 if x is None else float(np.abs(x.astype(np.float64)).max())
+        if largest > 10.0:
+            ways.append(f"inputs of about unit size, as by Standardize (here up to {largest:.3g})")
+        ways.append("smaller initial weights")
+        return f"Try {', or '.join(ways)}."
+
+    # --- many epochs ---
+
+    def fit(
+        self,
+        x: Any,
+        y: ArrayLike | None = None,
+        *,
+        epochs: int = 1,
+        shuffle: bool = True,
+        seed: int | None = None,
+        validation_data: tuple[Any, ...] | None = None,
+        validation_split: float = 0.0,
+        metrics: Iterable[str | Metric] = (),
+        callbacks: Iterable[Callback] = (),
+        progress: bool | None = None,
+        sample_weight: ArrayLike | None = None,
+    ) -> History:
+        """Train for some epochs; all arguments as for `Sequential.fit`.
+
+        Returns
+        -------
+        History
+
+        Raises
+        ------
+        TypeError, ValueError, DivergenceError, RuntimeError
+            As for `Sequential.fit`.
+        """
+        epochs = check_integer("epochs", epochs, low=1)
+        shuffle = check_flag("shuffle", shuffle)
+        seed = self._seed(seed)
+        progress = None if progress is None else check_flag("progress", progress)
+        split = check_number("validation_split", validation_split, 0.0, 1.0, open_high=True)
+        if split > 0.0 and validation_data is not None:
+            raise ValueError("give validation_data or validation_split, not both")
+        evaluator = Evaluator(self.model, self.loss, metrics)
+        hooks = _check_callbacks(callbacks)
+        if is_stream(x, y):
+            data = self._stream(x, evaluator, epochs, split, sample_weight, validation_data)
+        else:
+            data = evaluator.check(x, y, sample_weight)
+        validation = _check_validation(evaluator, validation_data, data.columns)
+        if split > 0.0:
+            data, validation = data.split(split)
+        with self._training():
+            self._prepare(data.columns, data)
+            batches = data.batches(self.batch_size)
+            bar = Progress(progress, epochs, batches)
+            self.model.stop_training = False
+            if hooks is not None:
+                hooks.begin(self, {"epochs": epochs, "steps": batches})
+            history = History()
+            try:
+                for number in range(epochs):
+                    bar.begin_epoch(number)
+                    if hooks is not None:
+                        hooks.on_epoch_begin(number)
+                    start = time.perf_counter()
+                    try:
+                        portions = self._portions(data, shuffle, seed)
+                        loss, samples = self._run(portions, number, hooks, bar)
+                    except DivergenceError as error:
+                        if hooks is None or not hooks.on_divergence(error):
+                            raise
+                        break
+                    seconds = time.perf_counter() - start
+                    logs = self._measure(loss, evaluator, data, validation)
+                    if hooks is not None:
+                        hooks.on_epoch_end(number, logs)
+                    history.add(logs, seconds, samples)
+                    if self.model.stop_training:
+                        break
+            finally:
+                bar.close()
+            if hooks is not None:
+                hooks.on_train_end()
+        return history
+
+    def _stream(
+        self,
+        x: Any,
+        evaluator: Evaluator,
+        epochs: int,
+        split: float,
+        sample_weight: Any,
+        validation_data: Any,
+    ) -> Stream:
+        from fastmlp.streams import Stream
+
+        if split > 0.0 or sample_weight is not None:
+            raise ValueError(
+                "validation_split and sample_weight do not go with a stream of batches: give "
+                "validation_data, and batches (x, y, sample_weight)"
+            )
+        if evaluator.labels and validation_data is None:
+            raise ValueError(
+                "metrics of a stream of batches are taken on validation_data, which is missing"
+            )
+        return Stream(x, evaluator, epochs)
+
+    def _measure(
+        self,
+        loss: float,
+        evaluator: Evaluator,
+        data: Source | Stream,
+        validation: Source | None,
+    ) -> dict[str, float]:
+        logs = {"loss": loss}
+        if evaluator.labels and isinstance(data, Source):
+            logs.update(evaluator.metrics(self._executor, data))
+        if validation is not None:
+            values = evaluator.evaluate(self._executor, validation)
+            logs.update({f"val_{name}": value for name, value in values.items()})
+        return logs
+
+    # --- what all ways of training need ---
+
+    @contextmanager
+    def _training(self) -> Iterator[None]:
+        lock = self.model.training_lock
+        if not lock.acquire(False):
+            raise _busy()
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def _seed(self, seed: int | None) -> int:
+        if seed is None:
+            return self.model.seed
+        return check_integer("seed", seed, low=0, high=_LARGEST_SEED)
+
+    def _prepare(self, columns: int, data: Source | Stream | None = None) -> BaseExecutor:
+        """Build the model if need be, let it learn from the data, and return its executor."""
+        model = self.model
+        model.build(columns)
+        if not model.trainable_slices():
+            raise ValueError("the model has no parameters to train: all layers are frozen or empty")
+        if self._executor is None:
+            self.optimizer.check_groups(spec.name for spec in model.parameter_specs)
+            self._executor = self._kind(
+                model,
+                self.loss,
+                self.optimizer,
+                batch_size=self.batch_size,
+                threads=self.threads,
+                l1=self.l1,
+                l2=self.l2,
+            )
+        if model.needs_data and data is not None:
+            model.learn(data.moments())
+        return self._executor
+
+    def _portions(self, data: Source | Stream, shuffle: bool, seed: int) -> Iterator[Portion]:
+        """Return the sources of an epoch, each with an order and the rows of a mini-batch."""
+        if not isinstance(data, Source):
+            for source in data.sources():
+                yield source, None, source.n
+            return
+        size = min(self.batch_size or data.n, data.n)
+        order = None
+        if shuffle and size < data.n:
+            epoch = self.optimizer.state_for(self.model).epoch
+            dtype = np.uint32 if data.n <= 0xFFFFFFFF else np.uint64
+            order = np.frombuffer(_native.shuffle(seed, epoch, data.n), dtype)
+        yield data, order, size
+
+
+def _busy() -> RuntimeError:
+    return RuntimeError("the model is being trained already, by another thread or a caller")
+
+
+def _batch_weights(source: Source, order: np.ndarray | None, size: int) -> np.ndarray:
+    """Return what each mini-batch counts in the mean of an epoch: its samples, or their weights."""
+    starts = np.arange(0, source.n, size)
+    weight = source.sample_weight
+    if weight is None:
+        return np.minimum(size, source.n - starts).astype(np.float64)
+    if weight.ndim == 2:
+        weight = weight.sum(axis=1) / weight.shape[1]
+    return np.add.reduceat(weight if order is None else weight[order], starts)
+
+
+def _check_batch_size(batch_size: object) -> int | None:
+    if batch_size is None or batch_size == "full":
+        return None
+    if isinstance(batch_size, str):
+        raise ValueError(f"batch_size must be an integer >= 1, None or 'full'; got {batch_size!r}")
+    return check_integer("batch_size (or None, or 'full')", batch_size, low=1)
+
+
+def _check_validation(evaluator: Evaluator, data: Any, columns: int) -> Source | None:
+    if data is None:
+        return None
+    if not isinstance(data, (tuple, list)) or len(data) not in (2, 3):
+        raise TypeError(
+            f"validation_data must be (x, y) or (x, y, sample_weight); got {shown(data)}"
+        )
+    try:
+        return evaluator.check(*data, columns=columns)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"validation_data: {error}") from error
+
+
+def _check_callbacks(callbacks: Any) -> CallbackList | None:
+    if not hasattr(callbacks, "__iter__"):
+        raise TypeError(f"callbacks must be a list of callbacks; got {shown(callbacks)}")
+    given = list(callbacks)
+    if not given:
+        return None
+    from fastmlp.callbacks import CallbackList
+
+    return CallbackList(given)
