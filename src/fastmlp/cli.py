@@ -170,13 +170,14 @@ def _config(options: argparse.Namespace) -> None:
 
 
 def _train(options: argparse.Namespace) -> None:
-    from . import __version__
+    from . import __version__, losses
     from .model import Sequential
 
     model_path, plot_path = _output_paths(options)
     problem = _problem(options)
     recipe = _recipe(options, problem.recipe)
-    optimizer = _optimizer(options, recipe)
+    loss = losses.get(recipe.loss)
+    optimizer, settings = _optimizer(options, recipe)
     (x, y), (x_test, y_test) = problem.train, problem.test
     outputs = problem.classes or (1 if y.ndim == 1 else y.shape[1])
     layers = _layers(recipe, outputs, problem.standardize)
@@ -187,11 +188,14 @@ def _train(options: argparse.Namespace) -> None:
     print(f"data     {problem.name}: {len(x):,} training, {len(x_test):,} test samples{kind}")
     sizes = "-".join(str(size) for size in (x.shape[1], *recipe.hidden, outputs))
     print(f"network  {sizes}, {recipe.activation}, {model.parameter_count:,} parameters")
-    print(f"training {recipe.loss}, {optimizer!r}, batches of {recipe.batch_size}", flush=True)
+    method = ", ".join(
+        [recipe.optimizer, *(f"{name} {value:g}" for name, value in settings.items())]
+    )
+    print(f"training {recipe.loss}, {method}, batches of {recipe.batch_size}", flush=True)
     history = model.fit(
         x,
         y,
-        loss=recipe.loss,
+        loss=loss,
         optimizer=optimizer,
         batch_size=recipe.batch_size,
         epochs=recipe.epochs,
@@ -297,7 +301,8 @@ def _plain_output(recipe: Recipe) -> str:
     return "sigmoid" if recipe.output_activation == "softmax" else recipe.output_activation
 
 
-def _optimizer(options: argparse.Namespace, recipe: Recipe) -> Any:
+def _optimizer(options: argparse.Namespace, recipe: Recipe) -> tuple[Any, dict[str, float]]:
+    """Return the optimizer, and those of its settings that are not its defaults."""
     from .errors import choose
     from .optimizers import OPTIMIZERS
 
@@ -309,7 +314,7 @@ def _optimizer(options: argparse.Namespace, recipe: Recipe) -> Any:
         if not hasattr(kind, "momentum"):
             raise ValueError(f"--momentum is not a setting of {recipe.optimizer}")
         settings["momentum"] = options.momentum
-    return kind(**settings)
+    return kind(**settings), settings
 
 
 def _layers(recipe: Recipe, outputs: int, standardize: bool) -> list[Any]:
@@ -333,7 +338,8 @@ def _print_table(history: History, metric: str) -> None:
         cells = [str(row + 1), *(f"{history.history[name][row]:.4f}" for name in columns)]
         print("  ".join(cell.rjust(width) for cell, width in zip(cells, widths, strict=True)))
     rate = sum(history.samples_per_second) / count
-    print(f"\ntrained {count} epochs in {sum(history.seconds):.2f} s, {rate:,.0f} samples/s")
+    epochs = "epoch" if count == 1 else "epochs"
+    print(f"\ntrained {count} {epochs} in {sum(history.time):.2f} s, {rate:,.0f} samples/s")
 
 
 def _draw(history: History, path: Path, title: str) -> None:

@@ -1,0 +1,236 @@
+"""The command line: the main job from end to end, tables, errors in one line, exit codes."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import fastmlp as fm
+from fastmlp import cli
+from test_data import MNIST, write_mnist
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    """Run in an empty folder, where relative paths go."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def train(capsys, *arguments):
+    """Run ``fastmlp train`` and return the lines it prints."""
+    assert cli.main(["train", *map(str, arguments)]) == 0
+    output = capsys.readouterr()
+    assert output.err == ""
+    return output.out.splitlines()
+
+
+class TestDigits:
+    def test_the_main_job(self, capsys, folder):
+        lines = train(capsys, "digits")
+        assert re.fullmatch(r"test accuracy 0\.\d{4}", lines[-1])
+        assert "saved digits.safetensors" in lines
+        assert float(lines[-1].split()[-1]) > 0.95
+        model = fm.load(folder / "digits.safetensors")
+        x, y = fm.data.load_digits()
+        accuracy = np.mean(model.predict(x).argmax(axis=1) == y)
+        assert accuracy > 0.98
+
+    def test_mean_accuracy_over_five_seeds(self, capsys):
+        last = [train(capsys, "digits", "--seed", seed)[-1] for seed in range(5)]
+        assert np.mean([float(line.split()[-1]) for line in last]) >= 0.97
+
+    def test_draws_the_curves(self, capsys, folder):
+        pytest.importorskip("matplotlib")
+        lines = train(capsys, "digits", "--epochs", 2, "--plot", "curves.png")
+        assert "drew curves.png" in lines
+        assert (folder / "curves.png").read_bytes().startswith(b"\x89PNG")
+
+    def test_without_matplotlib_it_says_so_and_goes_on(self, capsys, folder, monkeypatch):
+        monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+        lines = train(capsys, "digits", "--epochs", 1)
+        assert any("pip install" in line and "no curves" in line for line in lines)
+        assert lines[-1].startswith("test accuracy")
+        assert sorted(os.listdir(folder)) == ["digits.safetensors"]
+
+    def test_options_reach_the_network(self, capsys, folder):
+        options = "--hidden 7 5 --activation relu --dtype float64 --optimizer adam --loss mse"
+        lines = train(capsys, "digits", "--epochs", 3, "--model", "m", *options.split())
+        model = fm.load(folder / "m")
+        assert [layer.units for layer in model.layers] == [7, 5, 10]
+        assert [layer.activation.name for layer in model.layers] == ["relu", "relu", "sigmoid"]
+        assert model.dtype == np.float64
+        assert "training mse, adam, batches of 10" in lines
+        assert sum(line.split()[:1] in (["1"], ["2"], ["3"]) for line in lines) == 3
+
+    def test_same_seed_same_result(self, capsys):
+        first, again, other = (
+            train(capsys, "digits", "--epochs", 2, "--seed", seed)[4:8] for seed in (5, 5, 6)
+        )
+        assert first == again
+        assert first != other
+
+    def test_reference_backend_and_cross_entropy(self, capsys, folder):
+        options = ["--backend", "reference", "--loss", "cross_entropy", "--lr", 0.1, "--hidden"]
+        train(capsys, "digits", "--epochs", 1, *options)
+        (layer,) = fm.load(folder / "digits.safetensors").layers
+        assert layer.activation.name == "softmax"
+
+
+class TestMnist:
+    def test_reads_the_folder(self, capsys, tmp_path):
+        write_mnist(tmp_path)
+        lines = train(capsys, "mnist", "--data", tmp_path, "--epochs", 1)
+        assert any("6 training, 2 test samples, 10 classes" in line for line in lines)
+        assert lines[-1].startswith("test accuracy")
+
+    @pytest.mark.skipif(not MNIST.is_dir(), reason=f"no MNIST in {MNIST} (FASTMLP_MNIST)")
+    def test_learns_the_real_one(self, capsys):
+        lines = train(capsys, "mnist", "--data", MNIST, "--epochs", 1)
+        assert float(lines[-1].split()[-1]) > 0.85
+
+
+class TestTables:
+    def test_values(self, capsys, folder):
+        rng = np.random.default_rng(0)
+        x = rng.normal(size=(200, 2)) * [1, 100]
+        rows = [f"{a},{b},{a + b / 100}" for a, b in x]
+        (folder / "sums.csv").write_text("\n".join(["a,b,sum", *rows]))
+        lines = train(capsys, "sums.csv", "--target", "sum", "--epochs", 30, "--lr", 0.01)
+        assert re.fullmatch(r"test r2 0\.9\d{3}", lines[-1])
+        assert isinstance(fm.load("sums.safetensors").layers[0], fm.Standardize)
+
+    def test_classes_with_names(self, capsys, folder):
+        rng = np.random.default_rng(0)
+        x = rng.normal(size=(200, 2))
+        rows = [f"{'east' if a > 0 else 'west'},{a},{b}" for a, b in x]
+        (folder / "sides.csv").write_text("\n".join(rows))
+        lines = train(capsys, "sides.csv", "--target", "0", "--epochs", 30, "--lr", 0.01)
+        assert "classes  0=east, 1=west" in lines
+        assert float(lines[-1].removeprefix("test accuracy ")) > 0.9
+
+    def test_npz_with_several_values(self, capsys, folder):
+        x = np.random.default_rng(0).normal(size=(50, 3))
+        np.savez(folder / "a.npz", x=x, y=x[:, :2])
+        lines = train(capsys, folder / "a.npz", "--epochs", 2, "--test-size", 0.5)
+        assert any("25 training, 25 test samples" in line for line in lines)
+        assert fm.load("a.safetensors").output_size == 2
+        assert lines[-1].startswith("test r2 ")
+
+
+class TestErrors:
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            ("digit", "did you mean 'digits'"),
+            ("none.csv", "none.csv: No such file"),
+            ("some.txt", r"\.csv or \.npz"),
+            ("empty.csv", "is empty"),
+            ("same.csv", "nothing to learn"),
+            ("mnist", "--data FOLDER"),
+            ("mnist --data none", "train-images"),
+            ("mnist --data . --test-size 0.5", "--test-size"),
+            ("digits --data .", "--data is for mnist"),
+            ("digits --target x", "--target is for"),
+            ("digits --test-size 2", "test_size"),
+            ("digits --optimizer adan", "did you mean 'adam'"),
+            ("digits --loss quadratc", "did you mean 'quadratic'"),
+            ("digits --activation rely", "did you mean 'relu'"),
+            ("digits --backend numpy", "backend"),
+            ("digits --dtype float16", "dtype"),
+            ("digits --hidden 0", "units"),
+            ("digits --lr nan", "lr"),
+            ("digits --optimizer adam --momentum 0.9", "--momentum"),
+            ("digits --epochs 0", "epochs"),
+            ("digits --batch-size 0", "batch_size"),
+            ("digits --seed -1", "seed"),
+            ("digits --threads 0", "threads"),
+            ("digits --model none/m", "no folder none"),
+            ("digits --plot none/p.png", "no folder none"),
+        ],
+    )
+    def test_are_one_line_and_leave_nothing(self, capsys, folder, arguments, message):
+        (folder / "empty.csv").touch()
+        (folder / "same.csv").write_text("1,0\n2,0\n")
+        before = sorted(os.listdir(folder))
+        assert cli.main(["train", *arguments.split()]) == 1
+        error = capsys.readouterr().err
+        assert re.search(message, error)
+        assert re.fullmatch(r"fastmlp: error: .+\n", error)
+        assert sorted(os.listdir(folder)) == before
+
+    def test_divergence(self, capsys):
+        options = "--activation relu --loss mse --lr 1e30 --hidden 8 --epochs 2"
+        x = np.repeat([[1.0, 2], [3, 4]], 20, axis=0)
+        np.savez("a.npz", x=x, y=np.linspace(0, 1, 40))
+        code = cli.main(["train", "a.npz", "--optimizer", "sgd", *options.split()])
+        assert code == 1
+        assert re.fullmatch(r"fastmlp: error: .*(epoch|finite).*\n", capsys.readouterr().err)
+
+    @pytest.mark.parametrize(
+        "arguments", [[], ["tran"], ["train"], ["train", "digits", "--lr", "x"]]
+    )
+    def test_wrong_usage(self, capsys, arguments):
+        with pytest.raises(SystemExit) as stop:
+            cli.main(arguments)
+        assert stop.value.code == 2
+        assert "usage: fastmlp" in capsys.readouterr().err
+
+
+class TestProcess:
+    """What only a process of its own shows."""
+
+    def start(self, *arguments):
+        command = [sys.executable, "-m", "fastmlp", *arguments]
+        # The tests run in another folder, where a relative PYTHONPATH would lead nowhere.
+        package = Path(fm.__file__).resolve().parent
+        return subprocess.Popen(
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            encoding="utf-8",
+            env={**os.environ, "PYTHONPATH": str(package.parent)},
+        )
+
+    def test_version_help_and_config(self):
+        for arguments, expected in (
+            (["--version"], f"fastmlp {fm.__version__}\n"),
+            (["train", "--help"], "fastmlp train mnist --data"),
+            (["config"], "threads"),
+        ):
+            process = self.start(*arguments)
+            output, errors = process.communicate(timeout=60)
+            assert (process.returncode, errors) == (0, "")
+            assert expected in output
+
+    def test_silence_beside_the_results_in_a_pipe(self):
+        process = self.start("train", "digits", "--epochs", "3")
+        output, errors = process.communicate(timeout=60)
+        assert (process.returncode, errors) == (0, "")
+        assert output.splitlines()[-1].startswith("test accuracy 0.")
+
+    @pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
+    def test_interrupt(self, folder):
+        process = self.start("train", "digits", "--epochs", "1000000")
+        for line in process.stdout:
+            if line.startswith("training"):
+                break
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=30)
+        assert process.returncode == 130
+        assert errors == "fastmlp: interrupted\n"
+        assert os.listdir(folder) == []
+
+    @pytest.mark.skipif(os.name != "posix", reason="pipes of POSIX")
+    def test_a_reader_that_leaves(self):
+        process = self.start("train", "digits", "--epochs", "3")
+        process.stdout.close()
+        process.stdout = None
+        _, errors = process.communicate(timeout=60)
+        assert (process.returncode, errors) == (1, "")
