@@ -158,7 +158,7 @@ def erf(x: ArrayLike) -> NDArray[np.float64]:
 # --- the activations ------------------------------------------------------------------------------
 
 
-def _floating(z: ArrayLike) -> NDArray[np.floating]:
+def _floating(z: ArrayLike | None) -> NDArray[np.floating]:
     z = np.asarray(z)
     return z if z.dtype.kind == "f" else z.astype(np.float64)
 

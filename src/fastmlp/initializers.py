@@ -37,6 +37,7 @@ class Constant(Initializer):
 
     name = "constant"
     settings = ("value",)
+    value: float
 
     def __init__(self, value: float = 0.0):
         self._set(value=check_number("value of constant", value))
@@ -74,6 +75,8 @@ class Normal(Initializer):
 
     name = "normal"
     settings = ("mean", "std")
+    mean: float
+    std: float
 
     def __init__(self, mean: float = 0.0, std: float = 1.0):
         self._set(
@@ -96,6 +99,8 @@ class Uniform(Initializer):
 
     name = "uniform"
     settings = ("low", "high")
+    low: float
+    high: float
 
     def __init__(self, low: float = 0.0, high: float = 1.0):
         low = check_number("low of uniform", low)

@@ -81,6 +81,7 @@ class Huber(ElementwiseLoss):
 
     name = "huber"
     settings = ("delta",)
+    delta: float
 
     def __init__(self, delta: float = 1.0):
         delta = check_number("delta of huber", delta, low=0.0, open_low=True)
@@ -123,6 +124,7 @@ class Quantile(ElementwiseLoss):
 
     name = "quantile"
     settings = ("q",)
+    q: float
     smooth = False
 
     def __init__(self, q: float = 0.5):
@@ -159,6 +161,7 @@ class Poisson(ElementwiseLoss):
 
     name = "poisson"
     settings = ("log_input",)
+    log_input: bool
 
     def __init__(self, log_input: bool = True):
         self._set(log_input=check_flag("log_input of poisson", log_input))
@@ -229,6 +232,7 @@ class BCE(LogitLoss, ElementwiseLoss):
 
     name = "bce"
     settings = ("from_logits", "label_smoothing", "reduction")
+    label_smoothing: float
     fused_activation = "sigmoid"
 
     def __init__(
@@ -279,6 +283,7 @@ class CrossEntropy(LogitLoss):
 
     name = "cross_entropy"
     settings = ("from_logits", "label_smoothing")
+    label_smoothing: float
     fused_activation = "softmax"
 
     def __init__(self, from_logits: bool = False, label_smoothing: float = 0.0):
@@ -363,6 +368,7 @@ class FunctionLoss(Loss):
 
     name = "function"
     settings = ("function",)
+    function: LossFunction
     kernel = None  # type: ignore[assignment]
 
     def __init__(self, function: LossFunction):

@@ -128,6 +128,7 @@ class FunctionMetric(Metric):
 
     name = "function"
     settings = ("function", "greater_is_better")
+    function: MetricFunction
 
     def __init__(self, function: MetricFunction, greater_is_better: bool = True):
         if not callable(function):

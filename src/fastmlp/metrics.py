@@ -239,6 +239,7 @@ class TopK(Metric):
 
     name = "top_k"
     settings = ("k",)
+    k: int
 
     def __init__(self, k: int = 5):
         self._set(k=check_integer("k of top_k", k, low=1))
@@ -260,6 +261,7 @@ class _FromCounts(_Thresholded):
     """A metric of the counts of hits, decisions and occurrences per class."""
 
     settings = ("average", "threshold")
+    average: str
 
     def __init__(self, average: str = "auto", threshold: float = 0.5):
         super().__init__(threshold)
@@ -387,6 +389,7 @@ class _OfScores(Metric):
     """
 
     settings = ("from_logits",)
+    from_logits: bool
 
     def __init__(self, from_logits: bool = False):
         self._set(from_logits=check_flag(f"from_logits of {self.name}", from_logits))

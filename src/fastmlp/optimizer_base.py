@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
     from typing import Any
 
-    from numpy.typing import DTypeLike, NDArray
+    from numpy.typing import NDArray
 
     from fastmlp.parameters import FlatVector
     from fastmlp.schedules import Schedule
@@ -129,7 +129,7 @@ class OptimizerState:
 
     __slots__ = ("epoch", "names", "slots", "step")
 
-    def __init__(self, names: Sequence[str], length: int, dtype: DTypeLike):
+    def __init__(self, names: Sequence[str], length: int, dtype: np.dtype | str):
         from fastmlp.parameters import FlatVector
 
         self.step = 0

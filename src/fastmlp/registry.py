@@ -8,9 +8,15 @@ from fastmlp.errors import choose, shown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from typing import Any, TypeVar
+    from typing import Any, Protocol, TypeVar
 
-    T = TypeVar("T", bound="Configurable")
+    class Named(Protocol):
+        """What a registry holds."""
+
+        name: str
+        settings: tuple[str, ...]
+
+    T = TypeVar("T", bound=Named)
 
 
 class Configurable:
@@ -82,8 +88,9 @@ def resolve(argument: str, value: object, registry: Mapping[str, type[T]], base:
         return value
     if not isinstance(value, str):
         names = ", ".join(map(repr, registry))
-        a_class = isinstance(value, type)
-        got = f"the class {value.__name__}, not an object of it" if a_class else shown(value)
+        got = shown(value)
+        if isinstance(value, type):
+            got = f"the class {value.__name__}, not an object of it"
         raise TypeError(f"{argument} must be {names} or of type {base.__name__}; got {got}")
     return registry[choose(argument, value, registry)]()
 

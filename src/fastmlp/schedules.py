@@ -124,6 +124,7 @@ class Constant(Schedule):
 
     name = "constant"
     settings = ("lr",)
+    lr: float
 
     def __init__(self, lr: float):
         self._set(lr=_rate(self.name, "lr", lr))
@@ -153,10 +154,14 @@ class Step(Schedule):
 
     name = "step"
     settings = ("lr", "every", "gamma", "unit")
+    lr: float
+    every: int | tuple[int, ...]
+    gamma: float
 
     def __init__(
         self, lr: float, every: int | Iterable[int], gamma: float = 0.1, unit: str = "step"
     ):
+        places: int | tuple[int, ...]
         if hasattr(every, "__iter__") and not isinstance(every, str):
             places = tuple(check_integer(f"every of {self.name}", k, low=0) for k in every)
             if not places or list(places) != sorted(set(places)):
@@ -197,6 +202,8 @@ class Exponential(Schedule):
 
     name = "exponential"
     settings = ("lr", "gamma", "unit")
+    lr: float
+    gamma: float
 
     def __init__(self, lr: float, gamma: float, unit: str = "step"):
         self._set(
@@ -234,6 +241,10 @@ class Polynomial(Schedule):
 
     name = "polynomial"
     settings = ("lr", "total", "power", "end", "unit")
+    lr: float
+    total: int
+    power: float
+    end: float
 
     def __init__(
         self, lr: float, total: int, power: float = 1.0, end: float = 0.0, unit: str = "step"
@@ -272,6 +283,9 @@ class InverseScaling(Schedule):
 
     name = "inverse_scaling"
     settings = ("lr", "power", "decay", "unit")
+    lr: float
+    power: float
+    decay: float
 
     def __init__(self, lr: float, power: float = 0.5, decay: float = 1.0, unit: str = "step"):
         self._set(
@@ -282,7 +296,7 @@ class InverseScaling(Schedule):
         )
 
     def _at(self, positions: NDArray[np.int64]) -> float | Rates:
-        return self.lr / (1.0 + self.decay * positions) ** self.power
+        return self.lr / np.power(1.0 + self.decay * positions, self.power)
 
 
 class Cosine(Schedule):
@@ -316,6 +330,11 @@ class Cosine(Schedule):
 
     name = "cosine"
     settings = ("lr", "period", "end", "restarts", "stretch", "unit")
+    lr: float
+    period: int
+    end: float
+    restarts: bool
+    stretch: int
 
     def __init__(
         self,
@@ -378,6 +397,9 @@ class Warmup(Schedule):
 
     name = "warmup"
     settings = ("schedule", "length", "start")
+    schedule: Schedule
+    length: int
+    start: float
 
     def __init__(self, schedule: float | Schedule, length: int, start: float = 1 / 3):
         schedule = as_schedule("schedule of warmup", schedule)
@@ -422,6 +444,11 @@ class OneCycle(Schedule):
 
     name = "one_cycle"
     settings = ("lr", "total", "rise", "div", "final_div", "unit")
+    lr: float
+    total: int
+    rise: float
+    div: float
+    final_div: float
 
     def __init__(
         self,
@@ -477,6 +504,7 @@ class Function(Schedule):
 
     name = "function"
     settings = ("function", "unit")
+    function: Callable[[int], float]
 
     def __init__(self, function: Callable[[int], float], unit: str = "step"):
         if not callable(function):
@@ -523,6 +551,8 @@ class Sequence(Schedule):
 
     name = "sequence"
     settings = ("schedules", "at")
+    schedules: tuple[Schedule, ...]
+    at: tuple[int, ...]
 
     def __init__(self, schedules: Iterable[float | Schedule], at: Iterable[int]):
         members = tuple(as_schedule("schedule of a sequence", item) for item in schedules)
@@ -559,6 +589,7 @@ class Product(Schedule):
 
     name = "product"
     settings = ("schedules",)
+    schedules: tuple[Schedule, ...]
 
     def __init__(self, schedules: Iterable[float | Schedule]):
         members = tuple(as_schedule("schedule of a product", item) for item in schedules)
