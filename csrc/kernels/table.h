@@ -66,13 +66,10 @@ typedef struct {
     fm_kernel blocks, column;
 } fm_loss;
 
-/* One step of an optimizer on n parameters (a multiple of the vector): gradient g, slots, this step's scalars. */
-typedef void (*fm_update_fn)(void *w, const void *g, void *s0, void *s1, void *s2, size_t n, const double *hyper,
-                             double l1, double l2);
+/* Names only: the rules are inlined into the kernels that use them. */
 typedef struct {
     const char *name;
     int slots;
-    fm_update_fn update;
 } fm_optimizer;
 
 typedef struct fm_kernels {
