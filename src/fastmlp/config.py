@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import platform
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fastmlp import _native
@@ -71,17 +69,22 @@ def usable_cores() -> int:
     return cores if quota is None else max(1, min(cores, int(quota + 0.5)))
 
 
+def _read(path: str) -> str:
+    """Return the text of a file of the system, empty if there is none."""
+    try:
+        with open(path, encoding="ascii") as file:
+            return file.read().strip()
+    except (OSError, ValueError):
+        return ""
+
+
 def _quota() -> float | None:
     """Return the processor time per time that Linux' control groups allow, None if unlimited."""
-    try:
-        limit, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
-    except (OSError, ValueError):
-        try:
-            folder = Path("/sys/fs/cgroup/cpu")
-            limit = (folder / "cpu.cfs_quota_us").read_text().strip()
-            period = (folder / "cpu.cfs_period_us").read_text().strip()
-        except OSError:
-            return None
+    words = _read("/sys/fs/cgroup/cpu.max").split()
+    if len(words) != 2:  # the older form of control groups
+        folder = "/sys/fs/cgroup/cpu/cpu.cfs_"
+        words = [_read(f"{folder}quota_us"), _read(f"{folder}period_us")]
+    limit, period = words
     if not limit.isdecimal() or not period.isdecimal() or int(period) == 0:
         return None  # "max", or -1 in the older form
     return int(limit) / int(period)
@@ -90,14 +93,10 @@ def _quota() -> float | None:
 def _caches() -> dict[str, str]:
     """Return the sizes of the first core's data caches, as Linux tells them."""
     sizes = {}
-    for folder in sorted(Path("/sys/devices/system/cpu/cpu0/cache").glob("index*")):
-        try:
-            kind = (folder / "type").read_text().strip()
-            level = (folder / "level").read_text().strip()
-            size = (folder / "size").read_text().strip()
-        except OSError:
-            continue
-        if kind != "Instruction":
+    for index in range(8):
+        folder = f"/sys/devices/system/cpu/cpu0/cache/index{index}"
+        level, size = _read(f"{folder}/level"), _read(f"{folder}/size")
+        if level and size and _read(f"{folder}/type") != "Instruction":
             sizes[f"L{level}"] = f"{size}iB"
     return sizes
 
@@ -115,6 +114,8 @@ def show_config(mode: str = "stdout") -> dict[str, Any] | None:
     ValueError
         If the mode is another.
     """
+    import platform
+
     import numpy
 
     import fastmlp

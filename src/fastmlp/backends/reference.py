@@ -139,7 +139,7 @@ class Executor(BaseExecutor):
             self._plans = dict([*kept, (key, plan)])
         return plan
 
-    def _bind(self, plan: Plan) -> Environment:
+    def bind(self, plan: Plan) -> Environment:
         """Return views of the parameters and states under the values of a plan."""
         model = self.model
         flat = model.flat_parameters.array()
@@ -182,7 +182,7 @@ class Executor(BaseExecutor):
                 l2=self.l2,
                 sample_weight=source.weighted,
             )
-            values = self._bind(plan)
+            values = self.bind(plan)
             values[plan.input] = x
             values[plan.target] = source.targets(rows, model.dtype)
             if plan.sample_weight is not None:
@@ -198,14 +198,14 @@ class Executor(BaseExecutor):
         for start in range(0, len(x), chunk):
             part = x[start : start + chunk].astype(self.model.dtype, copy=False)
             plan = self._plan(len(part), logits=logits)
-            values = self._bind(plan)
+            values = self.bind(plan)
             values[plan.input] = part
             run(plan.forward, values)
             out[start : start + chunk] = values[plan.output]
 
     def forward(self, x: np.ndarray, training: bool) -> np.ndarray:
         plan = self._plan(len(x), training=training, gradients=True, input_gradient=True)
-        values = self._bind(plan)
+        values = self.bind(plan)
         values[plan.input] = x.astype(self.model.dtype)
         run(plan.forward, values)
         # Views of the parameters would count as arrays that somebody may write to.
@@ -215,7 +215,7 @@ class Executor(BaseExecutor):
 
     def backward(self, grad: np.ndarray, input_gradient: bool = True) -> np.ndarray | None:
         plan, kept = self._kept
-        values = {**self._bind(plan), **kept, plan.output_gradient: grad}
+        values = {**self.bind(plan), **kept, plan.output_gradient: grad}
         run(plan.backward, values)
         gradients = self.model.flat_gradients.array()
         gradients[...] = 0
