@@ -25,6 +25,7 @@ _LAZY = {
     "load": "fastmlp.files",
     "metrics": "fastmlp.metrics",
     "numerical_gradient": "fastmlp.gradients",
+    "plots": "fastmlp.plots",
     "schedules": "fastmlp.schedules",
 }
 
@@ -50,6 +51,7 @@ __all__ = [
     "metrics",
     "numerical_gradient",
     "optimizers",
+    "plots",
     "schedules",
     "set_num_threads",
     "show_config",
