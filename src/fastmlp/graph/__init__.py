@@ -1,0 +1,99 @@
+"""Computational graphs: compute with nodes, differentiate, draw, and train with what you wrote.
+
+>>> from fastmlp import graph
+>>> x, y, z = (graph.variable(v, n) for v, n in [(-2, "x"), (5, "y"), (-4, "z")])
+>>> f = ((x + y) * z).named("f")
+>>> f.backward().item(), x.gradient.item(), z.gradient.item()
+(-12.0, -4.0, 3.0)
+>>> f.graph().trace()                                                   # doctest: +SKIP
+"""
+
+from .arrays import (
+    broadcast_to,
+    concatenate,
+    logsumexp,
+    matmul,
+    max,
+    mean,
+    min,
+    reshape,
+    softmax,
+    sum,
+    transpose,
+)
+from .elementwise import (
+    abs,
+    add,
+    cos,
+    divide,
+    exp,
+    expm1,
+    log,
+    log1p,
+    maximum,
+    minimum,
+    multiply,
+    negative,
+    power,
+    relu,
+    sigmoid,
+    sign,
+    sin,
+    softplus,
+    sqrt,
+    square,
+    subtract,
+    tanh,
+    where,
+)
+from .gradient import gradients, local_gradients
+from .node import OPERATIONS, Node, Operation, constant, variable
+from .transforms import grad, hvp, jacobian, value_and_grad
+
+__all__ = [
+    "OPERATIONS",
+    "Node",
+    "Operation",
+    "abs",
+    "add",
+    "broadcast_to",
+    "concatenate",
+    "constant",
+    "cos",
+    "divide",
+    "exp",
+    "expm1",
+    "grad",
+    "gradients",
+    "hvp",
+    "jacobian",
+    "local_gradients",
+    "log",
+    "log1p",
+    "logsumexp",
+    "matmul",
+    "max",
+    "maximum",
+    "mean",
+    "min",
+    "minimum",
+    "multiply",
+    "negative",
+    "power",
+    "relu",
+    "reshape",
+    "sigmoid",
+    "sign",
+    "sin",
+    "softmax",
+    "softplus",
+    "sqrt",
+    "square",
+    "subtract",
+    "sum",
+    "tanh",
+    "transpose",
+    "value_and_grad",
+    "variable",
+    "where",
+]
