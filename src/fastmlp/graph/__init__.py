@@ -47,11 +47,13 @@ from .elementwise import (
     where,
 )
 from .gradient import gradients, local_gradients
+from .graph import Graph
 from .node import OPERATIONS, Node, Operation, constant, variable
 from .transforms import grad, hvp, jacobian, value_and_grad
 
 __all__ = [
     "OPERATIONS",
+    "Graph",
     "Node",
     "Operation",
     "abs",
