@@ -200,6 +200,12 @@ def test_worked_examples():
     assert metrics.get("max_error")([1.0, 5.0], [1.0, 2.0]) == 3.0
 
 
+def test_classes_that_neither_occur_nor_are_decided_for_do_not_count():
+    y_hat, y = np.eye(4)[[0, 1, 1, 0]], [0, 1, 0, 0]
+    assert Recall()(y_hat, y) == pytest.approx((2 / 3 + 1) / 2)
+    assert Precision()(y_hat, y) == pytest.approx((1 + 1 / 2) / 2)
+
+
 def test_ties_count_half():
     assert RocAuc()([0.5, 0.5, 0.5, 0.5], [0, 1, 0, 1]) == 0.5
 
