@@ -49,4 +49,8 @@ def version(peer: str) -> str | None:
     if importlib.util.find_spec(package) is None:
         return None
     distribution = {"sklearn": "scikit-learn"}.get(package, package)
-    return importlib.metadata.version(distribution)
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        # Importable but not installed: from a source tree on the path.
+        return importlib.import_module(package).__version__
