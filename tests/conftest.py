@@ -1,0 +1,35 @@
+"""Fixtures of all tests."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from fastmlp import _native
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+USABLE = [name for name, trouble in _native.isa_table().items() if not trouble]
+
+
+@pytest.fixture(params=USABLE)
+def isa(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Run the test once on every instruction set that this processor has."""
+    before = _native.isa()
+    _native.choose_isa(request.param)
+    yield request.param
+    _native.choose_isa(before)
+
+
+@pytest.fixture(params=["float32", "float64"])
+def dtype(request: pytest.FixtureRequest) -> str:
+    """Run the test once in each precision."""
+    return request.param
+
+
+@pytest.fixture(params=["native", "reference"])
+def backend(request: pytest.FixtureRequest) -> str:
+    """Run the test once on each backend."""
+    return request.param
