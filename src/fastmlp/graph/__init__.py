@@ -8,7 +8,7 @@
 >>> f.graph().trace()                                                   # doctest: +SKIP
 """
 
-from .arrays import (
+from fastmlp.graph.arrays import (
     broadcast_to,
     concatenate,
     logsumexp,
@@ -21,7 +21,8 @@ from .arrays import (
     sum,
     transpose,
 )
-from .elementwise import (
+from fastmlp.graph.custom import GraphActivation, GraphLoss, activation, loss
+from fastmlp.graph.elementwise import (
     abs,
     add,
     cos,
@@ -46,23 +47,30 @@ from .elementwise import (
     tanh,
     where,
 )
-from .gradient import gradients, local_gradients
-from .graph import Graph
-from .node import OPERATIONS, Node, Operation, constant, variable
-from .transforms import grad, hvp, jacobian, value_and_grad
+from fastmlp.graph.gradient import gradients, local_gradients
+from fastmlp.graph.graph import Graph
+from fastmlp.graph.node import OPERATIONS, Node, Operation, constant, variable
+from fastmlp.graph.program import LoweringError, Program, elementwise_program
+from fastmlp.graph.transforms import grad, hvp, jacobian, value_and_grad
 
 __all__ = [
     "OPERATIONS",
     "Graph",
+    "GraphActivation",
+    "GraphLoss",
+    "LoweringError",
     "Node",
     "Operation",
+    "Program",
     "abs",
+    "activation",
     "add",
     "broadcast_to",
     "concatenate",
     "constant",
     "cos",
     "divide",
+    "elementwise_program",
     "exp",
     "expm1",
     "grad",
@@ -73,6 +81,7 @@ __all__ = [
     "log",
     "log1p",
     "logsumexp",
+    "loss",
     "matmul",
     "max",
     "maximum",

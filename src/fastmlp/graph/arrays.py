@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .elementwise import exp, where
-from .node import NUMPY_FUNCTIONS, Node, Operation, apply, lift, register
+from fastmlp.graph.elementwise import exp, where
+from fastmlp.graph.node import NUMPY_FUNCTIONS, Node, Operation, apply, lift, register
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -11,16 +11,16 @@ import os
 from html import escape
 from typing import TYPE_CHECKING
 
-from .node import OPERATIONS, formula_text
-from .text import lines
+from fastmlp.graph.node import OPERATIONS, formula_text
+from fastmlp.graph.text import lines
 
 if TYPE_CHECKING:
     from typing import Any
 
     import numpy as np
 
-    from .graph import Graph
-    from .node import Node
+    from fastmlp.graph.graph import Graph
+    from fastmlp.graph.node import Node
 
 VALUE_COLOR = "#0072B2"
 GRADIENT_COLOR = "#D55E00"

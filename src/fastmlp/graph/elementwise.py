@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .node import Node, Operation, apply, register
+from fastmlp.graph.node import Node, Operation, apply, register
 
 if TYPE_CHECKING:
-    from .program import Builder
+    from fastmlp.graph.program import Builder
 
 
 def add(a: object, b: object) -> Node:

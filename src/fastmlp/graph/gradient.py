@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .arrays import sum_to
-from .node import OPERATIONS, Node, lift
+from fastmlp.graph.arrays import sum_to
+from fastmlp.graph.node import OPERATIONS, Node, lift
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

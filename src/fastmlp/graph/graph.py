@@ -5,9 +5,9 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from .gradient import Backpropagation
-from .node import lift, variable
-from .transforms import argument_names
+from fastmlp.graph.gradient import Backpropagation
+from fastmlp.graph.node import lift, variable
+from fastmlp.graph.transforms import argument_names
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-    from .node import Node
+    from fastmlp.graph.node import Node
 
 
 class Graph:
@@ -137,13 +137,13 @@ class Graph:
             A directed graph from left to right; each node shows its value above, its name or
             operation, and below the gradient of the result with respect to it.
         """
-        from .drawing import dot
+        from fastmlp.graph.drawing import dot
 
         return dot(self, digits)
 
     def mermaid(self, digits: int = 4) -> str:
         """Return the drawing in Mermaid, which Markdown viewers and JupyterLab show."""
-        from .drawing import mermaid
+        from fastmlp.graph.drawing import mermaid
 
         return mermaid(self, digits)
 
@@ -168,7 +168,7 @@ class Graph:
         ImportError
             If Graphviz is needed and missing; the message says what to install.
         """
-        from .drawing import draw
+        from fastmlp.graph.drawing import draw
 
         return draw(self, file, digits)
 
@@ -182,12 +182,12 @@ class Graph:
         digits : int
             Significant digits of the numbers.
         """
-        from .trace import trace
+        from fastmlp.graph.trace import trace
 
         print(trace(self, digits), file=file or sys.stdout)
 
     def __str__(self) -> str:
-        from .trace import trace
+        from fastmlp.graph.trace import trace
 
         return trace(self, 4)
 
@@ -196,7 +196,7 @@ class Graph:
         return f"<Graph of {self.name(self.output)}: {count} nodes>"
 
     def _repr_svg_(self) -> str | None:
-        from .drawing import svg
+        from fastmlp.graph.drawing import svg
 
         return svg(self)
 

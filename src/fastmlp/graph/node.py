@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..errors import shown
+from fastmlp.errors import shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -197,7 +197,7 @@ class Node:
             Gradient that arrives at this node; ones by default: for a node of several elements
             that is the gradient of their sum.
         """
-        from .gradient import Backpropagation
+        from fastmlp.graph.gradient import Backpropagation
 
         for node, gradient in Backpropagation(self, seed=seed).totals():
             node.gradient = gradient
@@ -205,7 +205,7 @@ class Node:
 
     def graph(self) -> Any:
         """Return the `Graph` that ends in this node, backpropagated."""
-        from .graph import Graph
+        from fastmlp.graph.graph import Graph
 
         return Graph(self)
 
@@ -357,7 +357,7 @@ class Node:
         return NUMPY_FUNCTIONS[function](*args, **kwargs)
 
     def __repr__(self) -> str:
-        from .text import number_text
+        from fastmlp.graph.text import number_text
 
         label = f"{self.name}: " if self.name else ""
         value = "symbolic" if self.symbolic else number_text(self._value)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from .node import OPERATIONS, formula_text
-from .text import in_formula, number_text
+from fastmlp.graph.node import OPERATIONS, formula_text
+from fastmlp.graph.text import in_formula, number_text
 
 if TYPE_CHECKING:
-    from .graph import Graph
-    from .node import Node
+    from fastmlp.graph.graph import Graph
+    from fastmlp.graph.node import Node
 
 
 def trace(graph: Graph, digits: int) -> str:

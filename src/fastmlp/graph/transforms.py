@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..errors import shown
-from .gradient import gradients, unit_seeds
-from .node import Node, apply, lift, variable
+from fastmlp.errors import shown
+from fastmlp.graph.gradient import gradients, unit_seeds
+from fastmlp.graph.node import Node, apply, lift, variable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
