@@ -43,7 +43,10 @@ def _label(graph: Graph, node: Node) -> tuple[str, str]:
 def _rows(array: np.ndarray | None, digits: int) -> str:
     if array is None:
         return "&nbsp;"
-    return "<BR/>".join(escape(line).replace(" ", "&#8199;") for line in lines(array, digits))
+    rows = [escape(line) for line in lines(array, digits)]
+    if len(rows) > 1:  # columns keep their places with spaces as wide as digits
+        rows = [row.replace(" ", "&#8199;") for row in rows]
+    return "<BR/>".join(rows)
 
 
 def dot(graph: Graph, digits: int) -> str:
@@ -121,9 +124,9 @@ def draw(graph: Graph, file: Any, digits: int) -> Any:
         with open(path, "w", encoding="utf-8") as stream:
             stream.write(text)
         return path
+    source = _source(graph, digits)
     import graphviz.backend
 
-    source = _source(graph, digits)
     try:
         picture = source.pipe(format=suffix[1:].lower())
     except graphviz.backend.ExecutableNotFound as error:
