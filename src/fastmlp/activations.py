@@ -499,4 +499,8 @@ def from_config(config: Mapping[str, Any]) -> Activation:
     TypeError, ValueError
         If the name or a setting is unknown or refused.
     """
+    if hasattr(config, "get") and config.get("name") == "graph":
+        from fastmlp.graph.custom import GraphActivation  # only who stored one needs graphs
+
+        return build("activation", config, {"graph": GraphActivation})
     return build("activation", config, ACTIVATIONS)

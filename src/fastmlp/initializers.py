@@ -215,6 +215,7 @@ _BY_ACTIVATION = {
     "tanh": GlorotUniform,
     "sigmoid": GlorotUniform,
     "softmax": GlorotUniform,
+    "graph": GlorotUniform,  # any function: fastmlp.graph.activation
 }
 
 
@@ -222,7 +223,7 @@ def default_for(activation: str) -> Initializer:
     """Return the initializer of a weight whose output goes through the named activation.
 
     he_uniform for relu, leaky_relu, elu, gelu, silu, mish and softplus; lecun_normal for selu;
-    glorot_uniform for identity, tanh, sigmoid and softmax.
+    glorot_uniform for identity, tanh, sigmoid, softmax and graph functions.
 
     Raises
     ------
