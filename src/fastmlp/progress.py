@@ -19,7 +19,8 @@ class Progress:
     Parameters
     ----------
     show : bool or None
-        None: where the standard error is a terminal.
+        None: where the standard error is a terminal. True: from the first mini-batch, and what it
+        showed last stays.
     epochs : int
     batches : int or None
         Mini-batches of an epoch; None where that is not known.
@@ -28,6 +29,7 @@ class Progress:
     def __init__(self, show: bool | None, epochs: int, batches: int | None):
         terminal = sys.stderr is not None and sys.stderr.isatty()
         self._wanted = terminal if show is None else show
+        self._stays = bool(show)
         self._patience = 0.0 if show else _PATIENCE_SECONDS
         self._epochs = epochs
         self._total = None if batches is None else epochs * batches
@@ -46,11 +48,11 @@ class Progress:
             return
         self._done += batches
         if self._bar is None:
-            if time.perf_counter() - self._start < self._patience or self._done == self._total:
+            if time.perf_counter() - self._start < self._patience:
                 return
             from tqdm import tqdm
 
-            self._bar = tqdm(total=self._total, unit="batch", leave=False, dynamic_ncols=True)
+            self._bar = tqdm(total=self._total, unit="batch", leave=self._stays, dynamic_ncols=True)
             batches = self._done
         self._bar.set_description_str(f"epoch {self._epoch + 1}/{self._epochs}", refresh=False)
         self._bar.set_postfix_str(f"loss {loss:.4g}", refresh=False)
