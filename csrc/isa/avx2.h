@@ -36,6 +36,7 @@ static inline mask v_lt(vec a, vec b) { return (mask)_mm256_cmp_ps(a, b, _CMP_LT
 static inline mask v_le(vec a, vec b) { return (mask)_mm256_cmp_ps(a, b, _CMP_LE_OQ); }
 static inline mask v_eq(vec a, vec b) { return (mask)_mm256_cmp_ps(a, b, _CMP_EQ_OQ); }
 static inline vec v_select(mask m, vec if_true, vec if_false) { return _mm256_blendv_ps(if_false, if_true, (vec)m); }
+static inline vec v_keep(mask m, vec x) { return (vec)(m & (ivec)x); }
 static inline vec v_select_sign(vec s, vec if_negative, vec if_positive) {
     return _mm256_blendv_ps(if_positive, if_negative, s);
 }
@@ -98,6 +99,7 @@ static inline mask v_lt(vec a, vec b) { return (mask)_mm256_cmp_pd(a, b, _CMP_LT
 static inline mask v_le(vec a, vec b) { return (mask)_mm256_cmp_pd(a, b, _CMP_LE_OQ); }
 static inline mask v_eq(vec a, vec b) { return (mask)_mm256_cmp_pd(a, b, _CMP_EQ_OQ); }
 static inline vec v_select(mask m, vec if_true, vec if_false) { return _mm256_blendv_pd(if_false, if_true, (vec)m); }
+static inline vec v_keep(mask m, vec x) { return (vec)(m & (ivec)x); }
 static inline vec v_select_sign(vec s, vec if_negative, vec if_positive) {
     return _mm256_blendv_pd(if_positive, if_negative, s);
 }
@@ -132,6 +134,8 @@ static inline void v_transpose_block(real *dst, size_t dst_stride, const real *s
 }
 
 #endif
+
+static inline vec v_product_error(vec a, vec b, vec p) { return v_fma(a, b, -p); }
 
 #include "vector.h"
 

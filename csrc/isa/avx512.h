@@ -35,6 +35,7 @@ static inline mask v_lt(vec a, vec b) { return _mm512_cmp_ps_mask(a, b, _CMP_LT_
 static inline mask v_le(vec a, vec b) { return _mm512_cmp_ps_mask(a, b, _CMP_LE_OQ); }
 static inline mask v_eq(vec a, vec b) { return _mm512_cmp_ps_mask(a, b, _CMP_EQ_OQ); }
 static inline vec v_select(mask m, vec if_true, vec if_false) { return _mm512_mask_blend_ps(m, if_false, if_true); }
+static inline vec v_keep(mask m, vec x) { return _mm512_maskz_mov_ps(m, x); }
 static inline vec v_select_sign(vec s, vec if_negative, vec if_positive) {
     return v_select(_mm512_movepi32_mask((__m512i)s), if_negative, if_positive);
 }
@@ -100,6 +101,7 @@ static inline mask v_lt(vec a, vec b) { return _mm512_cmp_pd_mask(a, b, _CMP_LT_
 static inline mask v_le(vec a, vec b) { return _mm512_cmp_pd_mask(a, b, _CMP_LE_OQ); }
 static inline mask v_eq(vec a, vec b) { return _mm512_cmp_pd_mask(a, b, _CMP_EQ_OQ); }
 static inline vec v_select(mask m, vec if_true, vec if_false) { return _mm512_mask_blend_pd(m, if_false, if_true); }
+static inline vec v_keep(mask m, vec x) { return _mm512_maskz_mov_pd(m, x); }
 static inline vec v_select_sign(vec s, vec if_negative, vec if_positive) {
     return v_select(_mm512_movepi64_mask((__m512i)s), if_negative, if_positive);
 }
@@ -136,6 +138,8 @@ static inline void v_transpose_block(real *dst, size_t dst_stride, const real *s
 }
 
 #endif
+
+static inline vec v_product_error(vec a, vec b, vec p) { return v_fma(a, b, -p); }
 
 #include "vector.h"
 

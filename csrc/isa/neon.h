@@ -67,6 +67,8 @@ static inline vec v_load_n(const real *p, int n) {
 static inline void v_store_n(real *p, vec x, int n) {
     for (int i = 0; i < n; i++) p[i] = x[i];
 }
+static inline vec v_keep(mask m, vec x) { return (vec)(m & (uvec)x); }
+static inline vec v_product_error(vec a, vec b, vec p) { return v_fma(a, b, -p); }
 static inline vec v_min(vec a, vec b) { return v_select(v_lt(a, b), a, b); }
 static inline vec v_max(vec a, vec b) { return v_select(v_lt(b, a), a, b); }
 static inline real v_largest(vec x) {

@@ -34,6 +34,13 @@ static inline void v_store_n(real *p, vec x, int n) {
 }
 static inline vec v_fma(vec a, vec b, vec c) { return a * b + c; }
 static inline vec v_fnma(vec a, vec b, vec c) { return c - a * b; }
+/* T. J. Dekker, A floating-point technique for extending the available precision (1971): halves multiply exactly. */
+static inline vec v_product_error(vec a, vec b, vec p) {
+    const real split = (real)((ureal)1 << (REAL_MANTISSA_BITS + 2) / 2) + 1;
+    const vec a_high = split * a - (split * a - a), b_high = split * b - (split * b - b);
+    const vec a_low = a - a_high, b_low = b - b_high;
+    return a_high * b_high - p + a_high * b_low + a_low * b_high + a_low * b_low;
+}
 static inline vec v_sqrt(vec x) {
     for (int i = 0; i < VL; i++) x[i] = FM_REAL_BITS == 32 ? __builtin_sqrtf(x[i]) : __builtin_sqrt(x[i]);
     return x;
@@ -44,6 +51,7 @@ static inline mask v_eq(vec a, vec b) { return a == b; }
 static inline vec v_select(mask m, vec if_true, vec if_false) {
     return (vec)((m & (ivec)if_true) | (~m & (ivec)if_false));
 }
+static inline vec v_keep(mask m, vec x) { return (vec)(m & (ivec)x); }
 static inline vec v_select_sign(vec s, vec if_negative, vec if_positive) {
     return v_select((ivec)s < 0, if_negative, if_positive);
 }

@@ -21,6 +21,9 @@ typedef uint64_t ureal;
 #error "FM_REAL_BITS must be 32 or 64"
 #endif
 
+/* Vectors are passed in registers only if every layer is inlined. */
+#define INLINE static inline __attribute__((always_inline))
+
 /* Lanes of a block: one cache line, the column width of every stored matrix, whatever the vector width. */
 #define BL ((int)(64 / sizeof(real)))
 

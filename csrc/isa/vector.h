@@ -7,12 +7,13 @@
  *   v_load_n(p, n)  v_store_n(p, x, n)                     first n lanes, 0 <= n <= VL; other lanes load as zero, memory
  *                                                          beyond n is neither read nor written
  *   v_fma(a, b, c) = a*b + c    v_fnma(a, b, c) = c - a*b  one rounding (portable: two)
+ *   v_product_error(a, b, p) = a*b - p for p = a*b rounded, exactly
  *   v_sqrt(x)
  *   v_min(a, b) = a < b ? a : b    v_max(a, b) = a > b ? a : b
  *                                                          so b is the result when either is NaN, or both are zero: put the
  *                                                          value that may be NaN second to let NaN through
  *   v_lt(a, b)  v_le(a, b)  v_eq(a, b)                     mask; false where either is NaN. Masks combine with & | ~
- *   v_select(m, if_true, if_false)
+ *   v_select(m, if_true, if_false)  v_keep(m, x)           v_keep: zero where m is false
  *   v_select_sign(s, if_negative, if_positive)             by the sign bit of s
  *   v_sum(x)  v_largest(x)                                 over the lanes, folded in halves: lane i with lane i + VL/2, …
  *   v_transpose_block(dst, dst_stride, src, src_stride)    BL x BL tile, strides in elements, dst and src apart
