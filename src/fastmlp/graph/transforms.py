@@ -25,7 +25,7 @@ def argument_names(f: Callable[..., Any], count: int) -> list[str]:
     return [names[i] if i < len(names) else f"x{i}" for i in range(count)]
 
 
-class _Call:
+class Call:
     """One call of a function with some arguments made variables."""
 
     def __init__(
@@ -108,7 +108,7 @@ def value_and_grad(
 
     @wraps(f)
     def differentiated(*args: Any, **kwargs: Any) -> tuple[Any, Any]:
-        call = _Call(f, args, kwargs, argnums)
+        call = Call(f, args, kwargs, argnums)
         output = call.scalar("a gradient")
         return call.out(output), call.outs(gradients(output, call.variables))
 
@@ -127,7 +127,7 @@ def grad(f: Callable[..., Any], argnums: int | Sequence[int] = 0) -> Callable[..
 
     @wraps(f)
     def differentiated(*args: Any, **kwargs: Any) -> Any:
-        call = _Call(f, args, kwargs, argnums)
+        call = Call(f, args, kwargs, argnums)
         return call.outs(gradients(call.scalar("a gradient"), call.variables))
 
     return differentiated
@@ -153,7 +153,7 @@ def jacobian(f: Callable[..., Any], argnums: int | Sequence[int] = 0) -> Callabl
 
     @wraps(f)
     def differentiated(*args: Any, **kwargs: Any) -> Any:
-        call = _Call(f, args, kwargs, argnums)
+        call = Call(f, args, kwargs, argnums)
         output = call.output
         rows = [gradients(output, call.variables, seed) for seed in unit_seeds(output)]
         result = []
@@ -197,7 +197,7 @@ def hvp(f: Callable[..., Any], argnums: int = 0) -> Callable[..., Any]:
     @wraps(f)
     def product(*args: Any, **kwargs: Any) -> Any:
         *point, vector = args
-        call = _Call(f, point, kwargs, argnums)
+        call = Call(f, point, kwargs, argnums)
         (x,) = call.variables
         v = lift(vector, x.dtype)
         if v.shape != x.shape:
