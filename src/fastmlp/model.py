@@ -15,13 +15,14 @@ from fastmlp.sources import as_real_array, check_inputs
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from typing import Any
 
     from numpy.typing import ArrayLike, DTypeLike
 
     from fastmlp.activations import Activation
     from fastmlp.callbacks import Callback
+    from fastmlp.graph import Graph
     from fastmlp.initializers import InitializerLike
     from fastmlp.loss_base import Loss
     from fastmlp.metrics import Metric
@@ -264,6 +265,90 @@ class Sequential(Network):
             np.ascontiguousarray(array, dtype=self.dtype),
             check_flag("input_gradient", input_gradient),
         )
+
+    # --- exact derivatives of outputs and loss ---
+
+    def graph(self, x: ArrayLike, y: ArrayLike | None = None, loss: str | Loss = "mse") -> Graph:
+        """Return the whole computation on some data as a graph that draws and explains itself.
+
+        Parameters
+        ----------
+        x : array_like, shape (n, n_in)
+            Inputs; a few rows, if the graph is to be drawn.
+        y : array_like, optional
+            Targets; without them the graph ends in the output.
+        loss : str or Loss
+            As for `fit`.
+
+        Returns
+        -------
+        fastmlp.graph.Graph
+            Backpropagated: with the value and the gradient of every node.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an argument is refused, or the loss is a function that no graph goes through.
+        """
+        from fastmlp.graph.network import model_graph
+
+        return model_graph(self, x, y, loss)
+
+    def jacobian(self, x: ArrayLike, wrt: str = "input") -> np.ndarray:
+        """Return the exact derivatives of each output for each sample.
+
+        Parameters
+        ----------
+        x : array_like, shape (n, n_in)
+        wrt : {"input", "parameters"}
+            With respect to what. Inputs cost one backward pass per output for all samples
+            together, parameters one per output and sample.
+
+        Returns
+        -------
+        ndarray, shape (n, n_out, n_in) or (n, n_out, number of parameters)
+            Parameters in the order of the flat vector.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an argument is refused.
+        """
+        from fastmlp.graph.network import model_jacobian
+
+        return model_jacobian(self, x, wrt)
+
+    def hvp(
+        self,
+        x: ArrayLike,
+        y: ArrayLike,
+        v: ArrayLike | Mapping[str, ArrayLike],
+        loss: str | Loss = "mse",
+    ) -> Any:
+        """Return the Hessian of the mean loss with respect to the parameters, times a vector.
+
+        Parameters
+        ----------
+        x, y : array_like
+            Data as for `fit`.
+        v : array_like, shape (number of parameters,), or mapping of str to array_like
+            The vector: flat, or by parameter name; what is not named is zero.
+        loss : str or Loss
+            As for `fit`.
+
+        Returns
+        -------
+        ndarray or dict of str to ndarray
+            H·v in the form of `v`, computed in float64 without forming H.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an argument is refused.
+        """
+        from fastmlp.graph.network import model_hvp
+
+        return model_hvp(self, x, y, v, loss)
 
     # --- training ---
 

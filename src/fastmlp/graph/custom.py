@@ -61,7 +61,7 @@ class GraphLoss(Loss):
 
     def per_sample(self, y_hat: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         given = variable(y_hat, "ŷ")
-        rows = _rows(self._value(given, y), len(y_hat))
+        rows = sample_losses(self._value(given, y), len(y_hat))
         if rows is None:
             return self._one_by_one(y_hat, y)
         (gradient,) = gradients(rows, [given])
@@ -162,7 +162,7 @@ def _row_local(output: Node, n: int) -> bool:
     return True
 
 
-def _rows(result: Node, n: int) -> Node | None:
+def sample_losses(result: Node, n: int) -> Node | None:
     """Return the loss of each sample, shape (n,), of what a function gave for a batch.
 
     None if it has to be called with one sample at a time.
@@ -185,7 +185,7 @@ def _rows(result: Node, n: int) -> Node | None:
         )  # fmt: skip
     if OPERATIONS[result.operation].elementwise and result.parents:
         # Such as 0.5 * mean(…) or sqrt(mean(…)): one number a sample is an array of numbers.
-        parts = [_rows(p, n) if p.differentiable else p for p in result.parents]
+        parts = [sample_losses(p, n) if p.differentiable else p for p in result.parents]
         if any(part is None for part in parts):
             return None
         return apply(result.operation, *parts, **result.attributes)

@@ -6,10 +6,12 @@ At points where a derivative does not exist the rows follow PyTorch: 0 for relu,
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fastmlp import activations
 from fastmlp.graph.node import Node, Operation, apply, register
 
 if TYPE_CHECKING:
@@ -116,6 +118,11 @@ def softplus(x: object) -> Node:
     return apply("softplus", x)
 
 
+def erf(x: object) -> Node:
+    """Return the error function 2/√π ∫₀ˣ exp(−t²) dt."""
+    return apply("erf", x)
+
+
 def maximum(a: object, b: object) -> Node:
     """Return the larger of two, element by element."""
     return apply("maximum", a, b)
@@ -194,6 +201,10 @@ def _sigmoid(x: np.ndarray) -> np.ndarray:
     # exp of a negative number only: large arguments lose nothing and overflow nowhere.
     small = np.exp(-np.abs(x))
     return np.where(x >= 0, 1, small) / (1 + small)
+
+
+def _erf(x: np.ndarray) -> np.ndarray:
+    return activations.erf(x).astype(x.dtype)
 
 
 def _softplus(x: np.ndarray) -> np.ndarray:
@@ -437,6 +448,15 @@ _row(
     ("{up} · σ({0})",),
     "softplus",
     _lower_softplus,
+)
+_row(
+    "erf",
+    _erf,
+    lambda n, up, i: up * (exp(-(n.parents[0] ** 2)) * (2.0 / math.sqrt(math.pi))),
+    "erf({0})",
+    ("{up} · 2/√π · exp(-{0}²)",),
+    "erf",
+    None,
 )
 _row(
     "maximum",
