@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -102,9 +103,9 @@ def disagreements(result: Result) -> list[str]:
 
     Shuffled epochs differ a little from those in order: 5 % is allowed.
     """
-    if not result.rows:
-        return []
-    values = sorted(row.value for row in result.rows)
+    values = sorted(row.value for row in result.rows if math.isfinite(row.value))
+    if not values:
+        return [f"{row.name}, {row.variant.label}: not finite" for row in result.rows]
     common = values[len(values) // 2]
     what = "mean loss of the first epoch" if result.workload.kind == "train" else "mean output"
     return [

@@ -96,15 +96,26 @@ class Network:
         return total / (len(self.y) * batch * self.workload.sizes[-1])
 
     def step(self, x: np.ndarray, y: np.ndarray) -> float:
-        """One mini-batch; returns the sum of squares of its errors."""
-        a, outputs, scratch = self.a, self.outputs, self.scratch
-        last = len(self.w) - 1
+        """One mini-batch, columns are samples; returns the sum of squares of its errors."""
+        self.forward(x)
+        squares = self.backward(x, y)
+        self.update()
+        return squares
+
+    def forward(self, x: np.ndarray) -> np.ndarray:
+        """The outputs, (n_out, batch), for x of shape (n_in + 1, batch) with ones at the end."""
+        a, outputs = self.a, self.outputs
         previous = x
         for layer, w in enumerate(self.w):
             w.dot(previous, outputs[layer])
             self.forward_of[layer](outputs[layer])
             previous = a[layer]
+        return outputs[-1]
 
+    def backward(self, x: np.ndarray, y: np.ndarray) -> float:
+        """Fill ``gradients`` after `forward`; returns the sum of squares of the errors."""
+        a, outputs, scratch = self.a, self.outputs, self.scratch
+        last = len(self.w) - 1
         d = self.d[last]
         np.subtract(outputs[last], y, d)
         errors = d.ravel()
@@ -116,7 +127,6 @@ class Network:
             if layer:
                 self.wt[layer].dot(d, self.d[layer - 1])
                 d = self.d[layer - 1]
-        self.update()
         return squares
 
 
@@ -137,7 +147,7 @@ def _identity(z: np.ndarray) -> None:
 
 
 def _relu(z: np.ndarray) -> None:
-    np.maximum(z, _ZERO, z)
+    np.maximum(z, _ZERO, out=z)
 
 
 def _tanh(z: np.ndarray) -> None:
