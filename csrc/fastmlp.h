@@ -42,8 +42,9 @@ const struct fm_kernels *fm_kernels_current(int bits);
 
 /* Checks a program and turns the operands of its steps into addresses. */
 int fm_bind(fm_program *program);
-/* Runs mini-batches call->first ... call->last - 1. */
-void fm_run(const fm_program *program, const fm_call *call);
+/* Runs mini-batches call->first ... call->last - 1, or as many as the budget allows (at least one); returns the one to go
+ * on with. */
+int64_t fm_run(const fm_program *program, const fm_call *call);
 /* Seconds on a monotonic clock. */
 double fm_seconds(void);
 /* 1 where the library was built with OpenMP. */

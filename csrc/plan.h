@@ -77,6 +77,7 @@ typedef struct fm_call {
     int64_t out_stride;
     uint64_t step;          /* number of the first step */
     double *step_seconds;   /* profiling: seconds of every step as thread 0 saw it, n_steps values; or NULL */
+    double budget;          /* seconds after which no further mini-batch is begun; 0: no end */
 } fm_call;
 
 typedef struct fm_program {

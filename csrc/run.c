@@ -5,7 +5,7 @@
  * (nested parallelism, thread limits, a forked child), each worker computes several parts: the bits stay the same.
  */
 #if !defined(_WIN32)
-#define _POSIX_C_SOURCE 200809L
+#define _GNU_SOURCE
 #endif
 
 #include <stdatomic.h>
@@ -21,11 +21,14 @@
 
 #if defined(_WIN32)
 #include <windows.h>
-#define yield_to_system() SwitchToThread()
 #else
 #include <sched.h>
 #include <time.h>
-#define yield_to_system() sched_yield()
+#endif
+#if defined(__linux__)
+#include <linux/futex.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 #endif
 
 #if defined(__x86_64__) || defined(_M_X64)
@@ -103,35 +106,75 @@ static void restore_denormals(float_mode before) { (void)before; }
 
 /* ---- the barrier ---- */
 
-/* A worker that waits spins about 50 microseconds, as long as a context switch and back would cost, and then offers its
- * core to others each time round: a crowded machine goes on working. */
-enum { SPINS_BEFORE_YIELD = 1000 };
+/* A worker that waits spins about 50 microseconds, as long as a context switch and back would cost, and then sleeps until
+ * it is woken: on a crowded machine the others, whom it waits for, get its core, and a sleeper that is woken is let in
+ * before those who only compute. Where the system has no such sleep, it offers its core to others each time round. */
+enum { SPINS_BEFORE_SLEEP = 1000 };
 
-typedef struct barrier {
+/* The workers of one run. */
+typedef struct team {
     _Alignas(64) atomic_int arrived;
     _Alignas(64) atomic_int round;
+    atomic_int sleepers;
+    atomic_int slept; /* whether anybody ever did: the machine is crowded */
+    _Alignas(64) atomic_llong last; /* where the span ends: worker 0 may bring it forward */
     int workers;
-} barrier;
+} team;
 
-static void meet(barrier *b) {
+static void sleep_while(team *b, int round) {
+#if defined(__linux__)
+    atomic_store_explicit(&b->slept, 1, memory_order_relaxed);
+    atomic_fetch_add(&b->sleepers, 1);
+    syscall(SYS_futex, &b->round, FUTEX_WAIT_PRIVATE, round, NULL, NULL, 0); /* returns at once if the round is over */
+    atomic_fetch_sub(&b->sleepers, 1);
+#elif defined(_WIN32)
+    (void)b, (void)round;
+    SwitchToThread();
+#else
+    (void)b, (void)round;
+    sched_yield();
+#endif
+}
+
+static void wake_all(team *b) {
+#if defined(__linux__)
+    if (atomic_load(&b->sleepers) > 0) syscall(SYS_futex, &b->round, FUTEX_WAKE_PRIVATE, b->workers, NULL, NULL, 0);
+#else
+    (void)b;
+#endif
+}
+
+static void meet(team *b) {
     if (b->workers == 1) return;
-    int round = atomic_load_explicit(&b->round, memory_order_relaxed);
+    const int round = atomic_load_explicit(&b->round, memory_order_relaxed);
     if (atomic_fetch_add_explicit(&b->arrived, 1, memory_order_acq_rel) == b->workers - 1) {
         atomic_store_explicit(&b->arrived, 0, memory_order_relaxed);
-        atomic_store_explicit(&b->round, round + 1, memory_order_release);
+        atomic_store(&b->round, round + 1); /* sequentially consistent: a sleeper is seen, or sees the new round */
+        wake_all(b);
         return;
     }
     for (int spins = 0; atomic_load_explicit(&b->round, memory_order_acquire) == round; ++spins) {
-        if (spins < SPINS_BEFORE_YIELD)
+        if (spins < SPINS_BEFORE_SLEEP)
             relax();
         else
-            yield_to_system();
+            sleep_while(b, round);
     }
 }
 
 /* ---- the walk ---- */
 
-static void walk(const fm_program *p, const fm_call *call, barrier *b, int worker) {
+/* How many mini-batches pass between two looks at the clock, unless somebody had to sleep. */
+enum { BATCHES_PER_LOOK = 8 };
+
+/* Worker 0 ends the span after this mini-batch if the time is up. It says so before a barrier of the mini-batch, and
+ * the others look after it, so all end at the same place (a program on several threads has a barrier; see lowering.py). */
+static void watch(const fm_call *call, team *b, int64_t batch, double start) {
+    const int due = (batch - call->first) % BATCHES_PER_LOOK == 0 || atomic_load_explicit(&b->slept, memory_order_relaxed);
+    if (due && fm_seconds() - start > call->budget)
+        atomic_store_explicit(&b->last, batch + 1, memory_order_relaxed);
+}
+
+static void walk(const fm_program *p, const fm_call *call, team *b, int worker) {
     fm_frame frame = {
         .source = call->source,
         .order32 = call->order32,
@@ -140,7 +183,9 @@ static void walk(const fm_program *p, const fm_call *call, barrier *b, int worke
         .out_stride = call->out_stride,
     };
     const int parts = p->n_threads, workers = b->workers;
-    for (int64_t batch = call->first; batch < call->last; ++batch) {
+    const double begun = call->budget > 0 ? fm_seconds() : 0;
+    for (int64_t batch = call->first; batch < atomic_load_explicit(&b->last, memory_order_relaxed); ++batch) {
+        if (call->budget > 0 && worker == 0) watch(call, b, batch, begun);
         const int64_t done = batch - call->first;
         frame.first_row = batch * call->batch_rows;
         frame.hyper = call->hyper ? call->hyper + done * call->hyper_stride : NULL;
@@ -159,8 +204,9 @@ static void walk(const fm_program *p, const fm_call *call, barrier *b, int worke
     }
 }
 
-void fm_run(const fm_program *program, const fm_call *call) {
-    barrier b = {.workers = 1};
+int64_t fm_run(const fm_program *program, const fm_call *call) {
+    team b = {.workers = 1};
+    atomic_init(&b.last, call->last);
 #ifdef _OPENMP
     if (program->n_threads > 1 && !fm_runtime.forked) {
 #pragma omp parallel num_threads(program->n_threads)
@@ -171,12 +217,13 @@ void fm_run(const fm_program *program, const fm_call *call) {
             walk(program, call, &b, omp_get_thread_num());
             restore_denormals(before);
         }
-        return;
+        return atomic_load_explicit(&b.last, memory_order_relaxed);
     }
 #endif
     const float_mode before = flush_denormals();
     walk(program, call, &b, 0);
     restore_denormals(before);
+    return atomic_load_explicit(&b.last, memory_order_relaxed);
 }
 
 /* ---- binding ---- */

@@ -14,6 +14,9 @@ import os
 
 import numpy as np
 
+cdef object np_ndarray = np.ndarray
+cdef object np_empty = np.empty
+
 
 cdef extern from "fastmlp.h" nogil:
     enum: FM_BASES, FM_SOURCES, FM_HYPER, FM_OPERANDS, FM_ARGS, FM_NUMBERS
@@ -43,6 +46,7 @@ cdef extern from "fastmlp.h" nogil:
         int64_t out_stride
         uint64_t step
         double *step_seconds
+        double budget
     ctypedef struct fm_program:
         int32_t n_steps
         int32_t n_threads
@@ -58,7 +62,7 @@ cdef extern from "fastmlp.h" nogil:
     int fm_isa_choose(const char *name)
     const char *fm_isa_current()
     int fm_bind(fm_program *program)
-    void fm_run(const fm_program *program, const fm_call *call)
+    int64_t fm_run(const fm_program *program, const fm_call *call)
     int fm_has_openmp()
     int fm_openmp_version()
     int fm_openmp_threads()
@@ -395,7 +399,7 @@ cdef class Program:
         return 1
 
     def run(self, sources, *, order=None, int64_t first=0, int64_t last=1, hyper=None, losses=None, out=None,
-            uint64_t step=0, seconds=None):
+            uint64_t step=0, seconds=None, double budget=0.0):
         """Run mini-batches first … last - 1, the GIL released.
 
         Parameters
@@ -415,11 +419,18 @@ cdef class Program:
             Number of the first step.
         seconds : float64 array (steps of the program), optional
             Seconds are added to each step's.
+        budget : float
+            Seconds after which no further mini-batch is begun; 0 for no end.
+
+        Returns
+        -------
+        int
+            The mini-batch to go on with: `last`, unless the time was up.
         """
         cdef fm_call call
         cdef Py_buffer views[9]
         cdef int n_views = 0, i
-        cdef int64_t needed = last * self.rows
+        cdef int64_t needed = last * self.rows, reached
         memset(&call, 0, sizeof(call))
         call.first, call.last, call.batch_rows, call.step = first, last, self.rows, step
         call.n_rows = needed
@@ -474,11 +485,164 @@ cdef class Program:
                 call.step_seconds = <double *>views[n_views - 1].buf
                 if views[n_views - 1].len < self.program.n_steps * 8:
                     raise ValueError("seconds is too small")
+            call.budget = budget
             with nogil:
-                fm_run(&self.program, &call)
+                reached = fm_run(&self.program, &call)
         finally:
             for i in range(n_views):
                 PyBuffer_Release(&views[i])
+        return reached
+
+
+# ---- the cheapest calls ----
+
+# Above so many multiply-adds (tens of microseconds) a call lets other Python threads run.
+cdef double _HOLD_THE_LOCK = 1e6
+
+
+cdef class FastPredict:
+    """Predicts a row or a few with one bound program, or returns None: then the general way has to be gone.
+
+    Parameters
+    ----------
+    program : Program
+        Of one row, on one thread.
+    vectors : tuple
+        Flat vectors whose `touched` says that the panels may be out of date.
+    columns : int
+        Of the result.
+    dtype : numpy.dtype
+    most_rows : int
+    """
+
+    cdef Program program
+    cdef tuple vectors
+    cdef int64_t columns
+    cdef object dtype
+    cdef int64_t most_rows
+
+    def __init__(self, Program program, tuple vectors, int64_t columns, dtype, int64_t most_rows):
+        self.program, self.vectors, self.columns, self.dtype = program, vectors, columns, dtype
+        self.most_rows = most_rows
+
+    def __call__(self, x):
+        cdef fm_call call
+        cdef Py_buffer view, result
+        if type(x) is not np_ndarray:
+            return None
+        for vector in self.vectors:
+            if vector.touched:
+                return None
+        PyObject_GetBuffer(x, &view, PyBUF_FORMAT | PyBUF_STRIDES)
+        cdef int kind = _element_type(view.format, view.itemsize)
+        cdef int64_t rows = view.shape[0] if view.ndim == 2 else 0
+        if kind < 0 or rows < 1 or rows > self.most_rows or view.shape[1] != self.program.columns[0]:
+            PyBuffer_Release(&view)
+            return None
+        try:
+            out = np_empty((rows, self.columns), self.dtype)
+            PyObject_GetBuffer(out, &result, PyBUF_STRIDES | PyBUF_WRITABLE)
+            memset(&call, 0, sizeof(call))
+            call.source[0].data = <const char *>view.buf
+            call.source[0].type = kind
+            call.source[0].row_stride, call.source[0].col_stride = view.strides[0], view.strides[1]
+            call.last, call.batch_rows, call.n_rows = rows, 1, rows
+            call.out, call.out_stride = <char *>result.buf, result.strides[0]
+            fm_run(&self.program.program, &call)
+            PyBuffer_Release(&result)
+        finally:
+            PyBuffer_Release(&view)
+        return out
+
+
+cdef class FastStep:
+    """Makes one training step with a bound program, or returns None: then the general way has to be gone.
+
+    Parameters
+    ----------
+    program : Program
+    model : Sequential
+        The step is right as long as its revision is the one seen now.
+    vectors : tuple of FlatVector
+        Parameters and slots; `touched` says that the panels may be out of date.
+    panels : tuple
+        Their panels, whose `newer` is set after a step.
+    optimizer, state
+        The step is right as long as the optimizer's version is the one seen now.
+    hyper : float64 array (steps, scalars)
+        Of the steps from `first_step` on.
+    first_step : int
+    multiply_adds : float
+    """
+
+    cdef Program program
+    cdef tuple vectors, panels
+    cdef object model, revision, optimizer, state, version, hyper, transposes
+    cdef Py_buffer rows
+    cdef int64_t first_step
+    cdef bint release
+
+    def __init__(self, Program program, model, tuple vectors, tuple panels, optimizer, state, hyper,
+                 int64_t first_step, double multiply_adds):
+        self.program, self.vectors, self.panels = program, vectors, panels
+        self.model, self.revision = model, model.revision
+        self.optimizer, self.state, self.version = optimizer, state, optimizer.version
+        self.transposes = panels[0].valid_transposes
+        self.first_step = first_step
+        self.release = multiply_adds > _HOLD_THE_LOCK
+        PyObject_GetBuffer(hyper, &self.rows, PyBUF_FORMAT | PyBUF_STRIDES)
+        self.hyper = hyper
+
+    def __dealloc__(self):
+        if self.hyper is not None:
+            PyBuffer_Release(&self.rows)
+
+    def __call__(self, x, y):
+        cdef fm_call call
+        cdef Py_buffer views[2]
+        cdef double loss = 0.0
+        cdef int64_t ahead = self.state.step + 1 - self.first_step
+        cdef int n_views = 0, i
+        if (type(x) is not np_ndarray or type(y) is not np_ndarray or ahead < 0 or ahead >= self.rows.shape[0]
+                or self.optimizer.version != self.version or self.model.revision != self.revision
+                or self.panels[0].valid_transposes is not self.transposes):
+            return None
+        for vector in self.vectors:
+            if vector.touched:
+                return None
+        memset(&call, 0, sizeof(call))
+        try:
+            for i in range(2):
+                PyObject_GetBuffer(x if i == 0 else y, &views[i], PyBUF_FORMAT | PyBUF_STRIDES)
+                n_views += 1
+                kind = _element_type(views[i].format, views[i].itemsize)
+                if kind < 0 or views[i].ndim < 1 or views[i].ndim > 2 or views[i].shape[0] != self.program.rows:
+                    return None
+                if views[i].ndim == 1:
+                    if i == 0 or self.program.columns[1] != 1:
+                        return None
+                elif views[i].shape[1] != self.program.columns[i]:
+                    return None
+                call.source[i].data = <const char *>views[i].buf
+                call.source[i].type = kind
+                call.source[i].row_stride = views[i].strides[0]
+                call.source[i].col_stride = views[i].strides[1] if views[i].ndim == 2 else 0
+            call.last, call.batch_rows, call.n_rows = 1, self.program.rows, self.program.rows
+            call.hyper = <const double *>self.rows.buf + ahead * (self.rows.strides[0] // 8)
+            call.losses = &loss
+            call.step = self.state.step
+            if self.release:
+                with nogil:
+                    fm_run(&self.program.program, &call)
+            else:
+                fm_run(&self.program.program, &call)
+        finally:
+            for i in range(n_views):
+                PyBuffer_Release(&views[i])
+        self.state.step += 1
+        for panel in self.panels:
+            panel.newer = True
+        return loss
 
 
 choose_isa(os.environ.get("FASTMLP_ISA"))

@@ -1,9 +1,9 @@
 """Where the native engine keeps parameters: the flat row-major vector in column blocks, and back.
 
-Users and files see one flat row-major vector; kernels want column blocks of one cache line, with rows and columns
-rounded up to whole blocks (see csrc/plan.h). `Panels` holds such a copy of a `FlatVector`, knows which of the two is
-newer, and copies only when somebody looks: while nobody holds an array of the flat vector, training touches the panels
-alone.
+Users and files see one flat row-major vector; kernels want column blocks of one cache line, with
+rows and columns rounded up to whole blocks (see csrc/plan.h). `Panels` holds such a copy of a
+`FlatVector`, knows which of the two is newer, and copies only when somebody looks: while nobody
+holds an array of the flat vector, training touches the panels alone.
 """
 
 from __future__ import annotations
@@ -72,7 +72,12 @@ class Layout:
                 rows, cols = 1, rows
             block_rows = self.rounded(rows) if matrix else rows
             self.places[spec.name] = Place(
-                spec.offset * dtype.itemsize, size, rows, cols, block_rows, transposed if matrix else None
+                spec.offset * dtype.itemsize,
+                size,
+                rows,
+                cols,
+                block_rows,
+                transposed if matrix else None,
             )
             size += self.rounded(cols) * block_rows * dtype.itemsize
             if matrix:
@@ -95,6 +100,15 @@ class Panels:
     layout : Layout
     padding : float
         What the padding holds: zero, or one for divisors.
+
+    Attributes
+    ----------
+    buffer, transposed : Buffer
+        The panels, and the transposed panels of weights.
+    valid_transposes : frozenset of str
+        Weights whose transposed panels are in step.
+    newer : bool
+        Whether the panels hold newer values than the flat vector.
     """
 
     def __init__(self, vector: FlatVector, layout: Layout, padding: float = 0.0):
@@ -105,7 +119,7 @@ class Panels:
         self.transposed = _native.Buffer(max(layout.transposed_nbytes, LINE))
         self.valid_transposes: frozenset[str] = frozenset()
         self._vector = weakref.ref(vector)
-        self._newer = False
+        self.newer = False
         if padding:
             np.frombuffer(self.buffer, vector.dtype)[...] = padding
         vector.resident = self
@@ -114,32 +128,44 @@ class Panels:
     def pull(self) -> None:
         """Bring the flat vector up to date."""
         vector = self._vector()
-        if not self._newer or vector is None:
+        if not self.newer or vector is None:
             return
-        self._newer = False
+        self.newer = False
         for place in self.layout.places.values():
             _native.unpack(
-                self.layout.bits, self.buffer, place.panel, place.rows, place.cols, place.block_rows, vector.buffer,
+                self.layout.bits,
+                self.buffer,
+                place.panel,
+                place.rows,
+                place.cols,
+                place.block_rows,
+                vector.buffer,
                 place.flat,
             )
 
     def refresh(self) -> None:
-        """Take over what may have been written into the flat vector. Called before the panels are read."""
+        """Take over what may have been written into the flat vector, before panels are read."""
         vector = self._vector()
         if vector is None or not vector.touched:
             return
         for place in self.layout.places.values():
             _native.pack(
-                self.layout.bits, vector.buffer, place.flat, place.rows, place.cols, self.buffer, place.panel,
+                self.layout.bits,
+                vector.buffer,
+                place.flat,
+                place.rows,
+                place.cols,
+                self.buffer,
+                place.panel,
                 place.block_rows,
             )
         self.valid_transposes = frozenset()
         vector.touched = vector.exports > 0
 
     def wrote(self, maintained: frozenset[str] = frozenset()) -> None:
-        """Note that a program changed the panels, and of the transposed ones kept only `maintained` in step."""
+        """Note that a program changed the panels, and kept the transposed `maintained` in step."""
         vector = self._vector()
-        self._newer = True
+        self.newer = True
         self.valid_transposes &= maintained
         if vector is not None and vector.exports > 0:
             self.pull()

@@ -1,20 +1,9 @@
 """Lowering: from the mathematical steps of a plan to a program of the native engine.
 
-Three things happen here, and nowhere else.
-
-**Fusion.** A dense step takes the activation behind it, or the derivative of the activation below it, into its epilogue;
-the gradient of a weight goes straight from the registers into the optimizer's rule, so that it never exists in memory.
-All gradients of activations are computed before any weight changes.
-
-**Ownership.** Each step's result is cut into one part per thread, along rows (samples) or along columns (features). Cut
-by rows, a thread carries its samples through all layers in its own cache; cut by columns, it reads and rewrites its own
-weights only, and no weight crosses between cores. Which is better depends on the machine, so there are a few strategies
-(`STRATEGIES`), and the executor tries them. The bits are the same whichever is taken: the order of every sum is fixed
-by the kernels for each element of the result (csrc/kernels/dense.inc).
-
-**Barriers.** Each step declares which rectangle of which matrix a part reads and writes. A barrier is put before a step
-if some thread touches what another one touched since the last barrier and one of the two writes. The mini-batch is
-looked at twice in a row, so that the step from one to the next is covered.
+A dense step takes the activation behind it, or the derivative of the activation below
+it, into its epilogue; the gradient of a weight goes straight from the registers into the
+optimizer's rule, so that it never exists in memory. All gradients of activations are computed
+before any weight changes.
 """
 
 from __future__ import annotations
@@ -22,27 +11,19 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
-import numpy as np
-
 from fastmlp import _native
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from fastmlp.backends.layout import Layout, Place
+    from fastmlp.backends.layout import Layout
     from fastmlp.plan import Plan, Step, Value
 
-STEP = np.dtype(
-    [("op", "i4"), ("barrier", "i4"), ("rows", "i8"), ("cols", "i8"), ("depth", "i8"), ("at", "i8", 12), ("arg", "i8", 8),
-     ("num", "f8", 8)]
-)  # fmt: skip
 
 # Bases of operands, in the order in which `Program` gets its buffers.
 ARENA, PARAMETERS, TRANSPOSED, STATES, GRADIENTS, SLOTS = range(6)
 # Sources of a call.
 INPUTS, TARGETS, WEIGHTS, GRADIENT = range(4)
-
-STRATEGIES = ("rows", "columns")
 
 HYPER = 8
 # Share of the second-level cache that the operand which is passed over again and again may fill.
@@ -56,7 +37,7 @@ class UnsupportedStep(Exception):
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Matrix:
-    """A matrix in one of the bases: in column blocks, or, if `column`, a contiguous single column."""
+    """A matrix in one of the bases: in column blocks, or, if `column`, contiguous."""
 
     base: int
     offset: int
@@ -70,7 +51,7 @@ class Matrix:
 
 
 class Access(NamedTuple):
-    """The rectangle of a matrix that a part touches: each axis is all of it, or the part's "rows" or "cols"."""
+    """What a part touches of a matrix: on each axis "all", or the part's "rows" or "cols"."""
 
     matrix: Matrix
     rows: str
@@ -81,8 +62,9 @@ class Access(NamedTuple):
 class Lowered:
     """One step of a program before it is cut into parts.
 
-    `grid` is (rows, blocks): how far the parts of all threads reach. `row_unit` is the grain of cuts along rows.
-    `axes` lists the axes along which the step can be cut, the preferred first; none means thread 0 does it all.
+    `grid` is (rows, blocks): how far the parts of all threads reach. `row_unit` is the grain of
+    cuts along rows. `axes` lists the axes along which the step can be cut, the preferred first;
+    none means thread 0 does it all.
     """
 
     op: str
@@ -152,7 +134,15 @@ class Lowering:
         If the engine lacks a kernel.
     """
 
-    def __init__(self, plan: Plan, layout: Layout, states: Layout, *, labels: bool = False, l2_bytes: int = 1 << 20):
+    def __init__(
+        self,
+        plan: Plan,
+        layout: Layout,
+        states: Layout,
+        *,
+        labels: bool = False,
+        l2_bytes: int = 1 << 20,
+    ):
         self.plan = plan
         self.layout = layout
         self.block = layout.block
@@ -170,7 +160,9 @@ class Lowering:
         self._forward_steps = set(plan.forward)
         self._makers = {value: step for step in plan.steps for value in step.writes}
         self._lowered_by: dict[Value, Lowered] = {}
-        self._column_weights = {name for name, place in layout.places.items() if place.transposed is None}
+        self._column_weights = {
+            name for name, place in layout.places.items() if place.transposed is None
+        }
         self._deferred: list[Step] = []
         self._transposes: set[str] = set()
         self._maintained: set[str] = set()
@@ -211,7 +203,9 @@ class Lowering:
         if matrix is None:
             if value.role == "parameter":
                 place = self.layout.places[value.name]
-                matrix = Matrix(PARAMETERS, place.panel, value.rows, value.cols, place.transposed is None)
+                matrix = Matrix(
+                    PARAMETERS, place.panel, value.rows, value.cols, place.transposed is None
+                )
             elif value.role == "state":
                 place = self._states.places[value.name]
                 matrix = Matrix(STATES, place.panel, value.rows, value.cols)
@@ -237,7 +231,11 @@ class Lowering:
         maker = self._makers.get(self.plan.output)
         if maker is not None and maker.op == "activation":
             maker = self._makers.get(maker.reads[0])
-        return maker is not None and maker.op == "dense" and maker.reads[1].name in self._column_weights
+        return (
+            maker is not None
+            and maker.op == "dense"
+            and maker.reads[1].name in self._column_weights
+        )
 
     def _transposed(self, weight: Value) -> Matrix:
         """The transposed panel, made once so that accesses to it can be compared."""
@@ -245,7 +243,9 @@ class Lowering:
         matrix = self._matrices.get(key)
         if matrix is None:
             place = self.layout.places[weight.name]
-            matrix = self._matrices[key] = Matrix(TRANSPOSED, place.transposed, weight.cols, weight.rows)
+            matrix = self._matrices[key] = Matrix(
+                TRANSPOSED, place.transposed, weight.cols, weight.rows
+            )
         return matrix
 
     def _blocks(self, cols: int) -> int:
@@ -256,16 +256,36 @@ class Lowering:
     def _read(self, matrix: Matrix, source: int, op: str = "gather") -> None:
         if matrix.column:
             self._steps.append(
-                Lowered("gather_column", matrix.rows, 1, 0, {3: matrix}, (), (Access(matrix, "rows", "all"),),
-                        (matrix.rows, 1), ("rows",), arg={0: source})
-            )  # fmt: skip
+                Lowered(
+                    "gather_column",
+                    matrix.rows,
+                    1,
+                    0,
+                    {3: matrix},
+                    (),
+                    (Access(matrix, "rows", "all"),),
+                    (matrix.rows, 1),
+                    ("rows",),
+                    arg={0: source},
+                )
+            )
             self.columns[source] = 1
             return
         axes = ("rows",) if op == "gather_labels" else ("rows", "columns")
         self._steps.append(
-            Lowered(op, matrix.rows, matrix.cols, 0, {3: matrix}, (), (Access(matrix, "rows", "cols"),),
-                    (matrix.rows, self._blocks(matrix.cols)), axes, arg={0: source})
-        )  # fmt: skip
+            Lowered(
+                op,
+                matrix.rows,
+                matrix.cols,
+                0,
+                {3: matrix},
+                (),
+                (Access(matrix, "rows", "cols"),),
+                (matrix.rows, self._blocks(matrix.cols)),
+                axes,
+                arg={0: source},
+            )
+        )
         self.columns[source] = 0 if op == "gather_labels" else matrix.cols
 
     def _read_inputs(self) -> None:
@@ -278,8 +298,17 @@ class Lowering:
         """Return the step that writes a value into the caller's row-major rows."""
         matrix = self._matrix(value)
         op = "scatter_column" if matrix.column else "scatter"
-        return Lowered(op, matrix.rows, matrix.cols, 0, {0: matrix}, (Access(matrix, "rows", "cols"),), (),
-                       (matrix.rows, self._blocks(matrix.cols)), ("rows",))  # fmt: skip
+        return Lowered(
+            op,
+            matrix.rows,
+            matrix.cols,
+            0,
+            {0: matrix},
+            (Access(matrix, "rows", "cols"),),
+            (),
+            (matrix.rows, self._blocks(matrix.cols)),
+            ("rows",),
+        )
 
     # ---- steps ----
 
@@ -324,14 +353,21 @@ class Lowering:
             at[4] = self._matrix(sums)
         self._product(step, at, x.cols, x_matrix, w, (finish, number, alpha))
 
-    def _product(self, step: Step, at: dict[int, Matrix], depth: int, a: Matrix, b: Matrix, finish: tuple) -> None:
+    def _product(
+        self, step: Step, at: dict[int, Matrix], depth: int, a: Matrix, b: Matrix, finish: tuple
+    ) -> None:
         out = at[3]
         kind, number, alpha = finish
         arg, num = {0: kind, 1: number, 2: self._rows_in_cache(depth)}, {0: alpha}
         if out.column:
             op, axes, grid, columns = "dense_column", ("rows",), (out.rows, 1), "all"
         else:
-            op, axes, grid, columns = "dense", ("rows", "columns"), (out.rows, self._blocks(out.cols)), "cols"
+            op, axes, grid, columns = (
+                "dense",
+                ("rows", "columns"),
+                (out.rows, self._blocks(out.cols)),
+                "cols",
+            )
         reads = [Access(a, "rows", "all"), Access(b, "all", columns)]
         writes = [Access(out, "rows", columns)]
         if 2 in at:
@@ -340,8 +376,22 @@ class Lowering:
             writes.append(Access(at[4], "rows", columns))
         if 5 in at:
             reads.append(Access(at[5], "rows", columns))
-        self._emit(step, Lowered(op, out.rows, out.cols, depth, at, tuple(reads), tuple(writes), grid, axes,
-                                 arg=arg, num=num))  # fmt: skip
+        self._emit(
+            step,
+            Lowered(
+                op,
+                out.rows,
+                out.cols,
+                depth,
+                at,
+                tuple(reads),
+                tuple(writes),
+                grid,
+                axes,
+                arg=arg,
+                num=num,
+            ),
+        )
 
     def _rows_in_cache(self, depth: int) -> int:
         """Rows of one chunk of the sum that fit into the share of L2."""
@@ -352,31 +402,63 @@ class Lowering:
         for value in step.writes:
             self._lowered_by[value] = lowered
 
-    def _whole(self, op: str, step: Step, out: Value, reads: dict[int, Value], *, rowwise: bool = False, **more) -> None:
+    def _whole(
+        self,
+        op: str,
+        step: Step,
+        out: Value,
+        reads: dict[int, Value],
+        *,
+        rowwise: bool = False,
+        **more,
+    ) -> None:
         """A step that visits its matrices element by element, or row by row."""
         result = self._matrix(out)
         at = {slot: self._matrix(value) for slot, value in reads.items()} | {3: result}
         columns = "all" if rowwise else "cols"
         vectors = {slot for slot, matrix in at.items() if matrix.base == STATES}
         accesses = tuple(
-            Access(matrix, "all" if slot in vectors else "rows", columns) for slot, matrix in at.items() if slot != 3
+            Access(matrix, "all" if slot in vectors else "rows", columns)
+            for slot, matrix in at.items()
+            if slot != 3
         )
         blocks = self._blocks(result.cols)
         grid = (result.rows, blocks)
         if result.column:  # seen as one block column of rows / block rows
             rows = -(-result.rows // self.block)
-            lowered = Lowered(op, rows, self.block, 0, at, tuple(Access(m, "all", "all") for m in at.values()),
-                              (Access(result, "all", "all"),), (rows, 1), ())  # fmt: skip
+            lowered = Lowered(
+                op,
+                rows,
+                self.block,
+                0,
+                at,
+                tuple(Access(m, "all", "all") for m in at.values()),
+                (Access(result, "all", "all"),),
+                (rows, 1),
+                (),
+            )
         else:
             axes = ("rows",) if rowwise else ("rows", "columns")
-            lowered = Lowered(op, result.rows, result.cols, 0, at, accesses, (Access(result, "rows", columns),), grid, axes)
+            lowered = Lowered(
+                op,
+                result.rows,
+                result.cols,
+                0,
+                at,
+                accesses,
+                (Access(result, "rows", columns),),
+                grid,
+                axes,
+            )
         lowered.arg.update(more.get("arg", {}))
         lowered.num.update(more.get("num", {}))
         self._emit(step, lowered)
 
     def _activation(self, step: Step) -> None:
         number, alpha = self._activation_number(step)
-        self._whole("activate", step, step.writes[0], {0: step.reads[0]}, arg={1: number}, num={0: alpha})
+        self._whole(
+            "activate", step, step.writes[0], {0: step.reads[0]}, arg={1: number}, num={0: alpha}
+        )
 
     def _softmax(self, step: Step) -> None:
         self._whole("softmax", step, step.writes[0], {0: step.reads[0]}, rowwise=True)
@@ -397,7 +479,11 @@ class Lowering:
         # Nobody else needs the gradient before the derivative: it is multiplied where it lies.
         if len(self._readers[da]) == 1:
             self._matrices[step.writes[0]] = self._matrix(da)
-            if maker is not None and maker.op in ("dense", "outer_column") and maker.arg[0] == _FINISH_NONE:
+            if (
+                maker is not None
+                and maker.op in ("dense", "outer_column")
+                and maker.arg[0] == _FINISH_NONE
+            ):
                 slope = self._matrix(source)
                 maker.at[5] = slope
                 maker.arg.update({0: _FINISH_BACKWARD, 1: number})
@@ -405,7 +491,14 @@ class Lowering:
                 maker.reads += (Access(slope, "rows", "cols"),)
                 self._lowered_by[step.writes[0]] = maker
                 return
-        self._whole("activate_backward", step, step.writes[0], {0: da, 5: source}, arg={1: number}, num={0: alpha})
+        self._whole(
+            "activate_backward",
+            step,
+            step.writes[0],
+            {0: da, 5: source},
+            arg={1: number},
+            num={0: alpha},
+        )
 
     def _softmax_backward(self, step: Step) -> None:
         da, a = step.reads
@@ -422,33 +515,70 @@ class Lowering:
             raise UnsupportedStep(f"loss {loss.name}")
         (y_hat, y), (row_loss, grad) = step.reads, step.writes
         target = self._matrix(y)
-        self._read(target, TARGETS, "gather_labels" if self._labels and not target.column else "gather")
-        prediction, gradient, values = self._matrix(y_hat), self._matrix(grad), self._matrix(row_loss)
+        self._read(
+            target, TARGETS, "gather_labels" if self._labels and not target.column else "gather"
+        )
+        prediction, gradient, values = (
+            self._matrix(y_hat),
+            self._matrix(grad),
+            self._matrix(row_loss),
+        )
         share = 1.0 / y_hat.cols if getattr(loss, "reduction", "sum") == "mean" else 1.0
         op = "loss_column" if prediction.column else "loss"
         self._emit(
             step,
-            Lowered(op, y_hat.rows, y_hat.cols, 0, {0: prediction, 1: target, 3: gradient, 4: values},
-                    (Access(prediction, "rows", "all"), Access(target, "rows", "all")),
-                    (Access(gradient, "rows", "all"), Access(values, "rows", "all")),
-                    (y_hat.rows, 1), ("rows",), arg={0: number},
-                    num={0: share, 1: share / y_hat.rows, 2: loss.alpha}),
-        )  # fmt: skip
-        self._reduction = Lowered("reduce_loss", y_hat.rows, 1, 0, {4: values}, (Access(values, "all", "all"),), (),
-                                  (1, 1), (), num={0: 1.0 / y_hat.rows})  # fmt: skip
+            Lowered(
+                op,
+                y_hat.rows,
+                y_hat.cols,
+                0,
+                {0: prediction, 1: target, 3: gradient, 4: values},
+                (Access(prediction, "rows", "all"), Access(target, "rows", "all")),
+                (Access(gradient, "rows", "all"), Access(values, "rows", "all")),
+                (y_hat.rows, 1),
+                ("rows",),
+                arg={0: number},
+                num={0: share, 1: share / y_hat.rows, 2: loss.alpha},
+            ),
+        )
+        self._reduction = Lowered(
+            "reduce_loss",
+            y_hat.rows,
+            1,
+            0,
+            {4: values},
+            (Access(values, "all", "all"),),
+            (),
+            (1, 1),
+            (),
+            num={0: 1.0 / y_hat.rows},
+        )
 
     def _dense_backward_input(self, step: Step) -> None:
         dz, weight = step.reads
         out, gradient, w = self._matrix(step.writes[0]), self._matrix(dz), self._matrix(weight)
         if w.column:
-            self._emit(step, Lowered("outer_column", out.rows, out.cols, 1, {0: gradient, 1: w, 3: out},
-                                     (Access(gradient, "rows", "all"), Access(w, "all", "all")),
-                                     (Access(out, "rows", "cols"),), (out.rows, self._blocks(out.cols)),
-                                     ("rows", "columns"), arg={0: _FINISH_NONE}))  # fmt: skip
+            self._emit(
+                step,
+                Lowered(
+                    "outer_column",
+                    out.rows,
+                    out.cols,
+                    1,
+                    {0: gradient, 1: w, 3: out},
+                    (Access(gradient, "rows", "all"), Access(w, "all", "all")),
+                    (Access(out, "rows", "cols"),),
+                    (out.rows, self._blocks(out.cols)),
+                    ("rows", "columns"),
+                    arg={0: _FINISH_NONE},
+                ),
+            )
             return
         self._transposes.add(weight.name)
         panel = self._transposed(weight)
-        self._product(step, {0: gradient, 1: panel, 3: out}, dz.cols, gradient, panel, (_FINISH_NONE, 0, 0.0))
+        self._product(
+            step, {0: gradient, 1: panel, 3: out}, dz.cols, gradient, panel, (_FINISH_NONE, 0, 0.0)
+        )
 
     def _dense_backward_params(self, step: Step) -> None:
         self._deferred.append(step)
@@ -460,7 +590,9 @@ class Lowering:
         name, names = weight.name, [weight.name, *(b.name for b in bias)]
         place = self.layout.places[name]
         updates = {s.attrs["parameter"]: s for s in self.plan.update if s.op == "update"}
-        penalty = next((s.attrs for s in self.plan.update if s.op == "penalty" and s.reads[0] is weight), None)
+        penalty = next(
+            (s.attrs for s in self.plan.update if s.op == "penalty" and s.reads[0] is weight), None
+        )
         arg, num = {2: self._blocks_in_cache()}, {}
         if penalty:
             num = {0: penalty["l1"], 1: penalty["l2"]}
@@ -499,9 +631,28 @@ class Lowering:
         if w.column:
             grid, op, axes, unit = (1, self._blocks(w.rows)), "grad_column", ("columns",), 1
         else:
-            grid, op, axes, unit = (w.rows, self._blocks(w.cols)), "grad", ("columns", "rows"), self.block
-        self._steps.append(Lowered(op, w.rows, w.cols, x.rows, at, tuple(reads), tuple(writes), grid, axes, unit,
-                                   arg, num))  # fmt: skip
+            grid, op, axes, unit = (
+                (w.rows, self._blocks(w.cols)),
+                "grad",
+                ("columns", "rows"),
+                self.block,
+            )
+        self._steps.append(
+            Lowered(
+                op,
+                w.rows,
+                w.cols,
+                x.rows,
+                at,
+                tuple(reads),
+                tuple(writes),
+                grid,
+                axes,
+                unit,
+                arg,
+                num,
+            )
+        )
 
     def _parameter_of(self, gradient: Value) -> Value:
         for name, value in self.plan.parameter_gradients.items():
@@ -519,8 +670,12 @@ class Lowering:
         """Forward, loss, backward and update of a mini-batch."""
         backward = list(self.backward)
         place = next(i for i, s in enumerate(backward) if s.op.startswith("loss")) + 1
-        # The loss is added up while others compute gradients: it stands where a barrier is due anyhow.
-        after = next((i for i in range(place, len(backward)) if backward[i].op.startswith("grad")), len(backward))
+        # The loss is added up while others compute gradients: it stands where a barrier is due
+        # anyhow.
+        after = next(
+            (i for i in range(place, len(backward)) if backward[i].op.startswith("grad")),
+            len(backward),
+        )
         return self.forward + backward[:after] + [self._reduction] + backward[after:]
 
     def transpose_steps(self, names: Iterable[str]) -> list[Lowered]:
@@ -529,108 +684,17 @@ class Lowering:
         for name in sorted(names):
             weight = self.plan.parameters[name]
             w, panel = self._matrix(weight), self._transposed(weight)
-            steps.append(Lowered("transpose", w.rows, w.cols, 0, {2: w, 4: panel}, (Access(w, "rows", "cols"),),
-                                 (Access(panel, "cols", "rows"),), (w.rows, self._blocks(w.cols)), ("columns",)))  # fmt: skip
+            steps.append(
+                Lowered(
+                    "transpose",
+                    w.rows,
+                    w.cols,
+                    0,
+                    {2: w, 4: panel},
+                    (Access(w, "rows", "cols"),),
+                    (Access(panel, "cols", "rows"),),
+                    (w.rows, self._blocks(w.cols)),
+                    ("columns",),
+                )
+            )
         return steps
-
-
-# ---- cutting into parts, and barriers ----
-
-
-def cut(count: int, unit: int, threads: int) -> list[tuple[int, int]]:
-    """Cut range(count) into nearly equal pieces, one per thread, at multiples of `unit`."""
-    units = -(-count // unit)
-    edges = [min(count, units * t // threads * unit) for t in range(threads + 1)]
-    return list(zip(edges[:-1], edges[1:], strict=True))
-
-
-def _largest_share(count: int, unit: int, threads: int) -> float:
-    return max(end - start for start, end in cut(count, unit, threads)) / max(count, 1)
-
-
-def parts_of(step: Lowered, threads: int, strategy: str) -> np.ndarray:
-    """Return the part of every thread, int32 (threads, 4): r0, r1, c0, c1."""
-    rows, blocks = step.grid
-    parts = np.zeros((threads, 4), np.int32)
-    if not step.axes or threads == 1:
-        parts[0] = 0, rows, 0, blocks
-        return parts
-    axes = step.axes
-    if len(axes) == 2:
-        preferred = "columns" if step.op == "grad" else strategy
-        shares = {"rows": _largest_share(rows, step.row_unit, threads), "columns": _largest_share(blocks, 1, threads)}
-        other = "rows" if preferred == "columns" else "columns"
-        axes = (preferred,) if shares[preferred] <= 1.2 * shares[other] else (other,)
-    if axes[0] == "rows":
-        for t, (start, end) in enumerate(cut(rows, step.row_unit, threads)):
-            parts[t] = start, end, 0, blocks
-    else:
-        for t, (start, end) in enumerate(cut(blocks, 1, threads)):
-            parts[t] = 0, rows, start, end
-    return parts
-
-
-def _extent(access: Access, parts: np.ndarray, block: int, op: str) -> tuple[np.ndarray, np.ndarray]:
-    """Return, for every thread, the rows and the columns of a matrix that an access touches, as (threads, 2)."""
-    everything = np.empty((len(parts), 2), np.int64)
-    everything[:] = 0, np.iinfo(np.int64).max
-    axes = {"all": everything, "rows": parts[:, :2].astype(np.int64), "cols": parts[:, 2:].astype(np.int64) * block}
-    return axes[access.rows], axes[access.cols]
-
-
-def _collide(a: tuple, b: tuple, busy_a: np.ndarray, busy_b: np.ndarray) -> bool:
-    """Whether two different threads touch a common element."""
-    overlap = busy_a[:, None] & busy_b[None, :] & ~np.eye(len(busy_a), dtype=bool)
-    for mine, other in zip(a, b, strict=True):
-        overlap &= (mine[:, None, 0] < other[None, :, 1]) & (other[None, :, 0] < mine[:, None, 1])
-    return bool(overlap.any())
-
-
-def barriers(steps: list[Lowered], parts: list[np.ndarray], block: int) -> list[bool]:
-    """Return before which steps all threads must meet, the mini-batch being repeated."""
-    if not steps or len(parts[0]) == 1:
-        return [False] * len(steps)
-    busy = [(p[:, 0] < p[:, 1]) & (p[:, 2] < p[:, 3]) for p in parts]
-    touched = [
-        [(access, write, _extent(access, parts[i], block, step.op)) for accesses, write in ((step.reads, False), (step.writes, True))
-         for access in accesses]
-        for i, step in enumerate(steps)
-    ]  # fmt: skip
-
-    def conflict(i: int, j: int) -> bool:
-        for a, a_writes, a_extent in touched[i]:
-            for b, b_writes, b_extent in touched[j]:
-                if (a_writes or b_writes) and a.matrix is b.matrix and _collide(a_extent, b_extent, busy[i], busy[j]):
-                    return True
-        return False
-
-    needed = [False] * len(steps)
-    since: list[int] = []
-    for _ in range(2):
-        for i in range(len(steps)):
-            if needed[i] or any(conflict(i, j) for j in since):
-                needed[i] = True
-                since = []
-            since.append(i)
-    return needed
-
-
-def assemble(
-    steps: list[Lowered], threads: int, strategy: str, block: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return steps (STEP dtype) and parts (int32, (steps, threads, 4)) for `fastmlp._native.Program`."""
-    opcodes = _native.opcodes()
-    parts = [parts_of(step, threads, strategy) for step in steps]
-    meet = barriers(steps, parts, block)
-    table = np.zeros(len(steps), STEP)
-    table["at"] = -1
-    for row, step, barrier in zip(table, steps, meet, strict=True):
-        row["op"], row["barrier"] = opcodes[step.op], barrier
-        row["rows"], row["cols"], row["depth"] = step.rows, step.cols, step.depth
-        for slot, matrix in step.at.items():
-            row["at"][slot] = matrix.operand
-        for slot, value in step.arg.items():
-            row["arg"][slot] = value
-        for slot, value in step.num.items():
-            row["num"][slot] = value
-    return table, np.ascontiguousarray(np.stack(parts))

@@ -1,8 +1,9 @@
-"""The native backend: plans lowered to programs of the C engine, bound to memory, and run in spans of mini-batches.
+"""The native backend: plans lowered to programs of the C engine, bound to memory, and run in spans
+of mini-batches.
 
-An executor keeps one set of programs for each mini-batch size and use. Parameters and optimizer slots live in panels
-(`fastmlp.backends.layout`) that all executors of a model share; everything else a step touches lies in one arena per
-plan, which Python owns.
+An executor keeps one set of programs for each mini-batch size and use. Parameters and optimizer
+slots live in panels (`fastmlp.backends.layout`) that all executors of a model share; everything
+else a step touches lies in one arena per plan, which Python owns.
 """
 
 from __future__ import annotations
@@ -15,16 +16,10 @@ import numpy as np
 
 from fastmlp import _native
 from fastmlp.backends import BaseExecutor
+from fastmlp.backends.assembly import STRATEGIES, assemble
 from fastmlp.backends.layout import Layout, Panels, panels_of
-from fastmlp.backends.lowering import (
-    HYPER,
-    STRATEGIES,
-    Lowered,
-    Lowering,
-    UnsupportedStep,
-    assemble,
-    column_weights,
-)
+from fastmlp.backends.lowering import HYPER, Lowered, Lowering, UnsupportedStep, column_weights
+from fastmlp.backends.tuning import Tuner, candidates
 from fastmlp.config import get_num_threads
 from fastmlp.plan import build
 
@@ -37,8 +32,11 @@ if TYPE_CHECKING:
 _PREDICTION_ROWS = 64
 # Below so many fused multiply-adds a second thread costs more than it saves (about 2 µs of work).
 _WORTH_A_THREAD = 100_000
-# Steps whose scalars are computed together.
+# Steps whose scalars are computed together, for steps that come one by one.
 _HYPER_ROWS = 256
+# A prediction of so many multiply-adds a row, and so many rows, is made by the shortest way.
+_FAST_MULTIPLY_ADDS = 2_000_000
+_FAST_ROWS = 4
 _KEPT_PLANS = 12
 # How long a look at the environment, the affinity and the quota is trusted, in seconds.
 _LIMIT_HOLDS = 0.25
@@ -71,8 +69,11 @@ class _Programs:
         self.multiply_adds = multiply_adds
         self._bases = bases
         self._programs: dict[tuple[str, int, str], _native.Program] = {}
+        self.tuners: dict[bool, Tuner] = {}
 
-    def get(self, use: str, steps: list[Lowered], threads: int, strategy: str, columns: int = 0) -> _native.Program:
+    def get(
+        self, use: str, steps: list[Lowered], threads: int, strategy: str, columns: int = 0
+    ) -> _native.Program:
         """Return the program of some steps; `columns` is the width of its row-major result."""
         key = (use, threads, strategy)
         program = self._programs.get(key)
@@ -80,11 +81,20 @@ class _Programs:
             lowering = self.lowering
             table, parts = assemble(steps, threads, strategy, lowering.block)
             sources = [
-                lowering.columns[i] if any(s.op.startswith("gather") and s.arg[0] == i for s in steps) else -1
+                lowering.columns[i]
+                if any(s.op.startswith("gather") and s.arg[0] == i for s in steps)
+                else -1
                 for i in range(4)
             ]
             program = _native.Program(
-                lowering.itemsize * 8, threads, table, parts, self._bases, sources, columns, lowering.batch
+                lowering.itemsize * 8,
+                threads,
+                table,
+                parts,
+                self._bases,
+                sources,
+                columns,
+                lowering.batch,
             )
             self._programs[key] = program
         return program
@@ -98,15 +108,14 @@ class Executor(BaseExecutor):
         self._cache: dict[tuple[Any, ...], _Programs] = {}
         self._layouts: _Layouts | None = None
         self._reference: BaseExecutor | None = None
-        self._kept: tuple[_Programs, Any] | None = None
+        self._kept: _Programs | None = None
+        self._last: tuple[_Programs | None, bool] = None, False
         self._limit, self._limit_seen = 1, float("-inf")
-        self._hyper_key: tuple[int, ...] = ()
-        self._hyper_rows = np.zeros((0, HYPER))
 
     # ---- memory ----
 
     def _layout(self) -> _Layouts:
-        """The layouts, which all executors of a model share: those of the panels, where there are some."""
+        """The layouts, which all executors of a model share."""
         model = self.model
         if self._layouts is None or self._layouts.revision != model.revision:
             resident = model.flat_parameters.resident
@@ -118,6 +127,8 @@ class Executor(BaseExecutor):
                 layouts.states = resident.layout
             self._layouts = layouts
             self._cache.clear()
+            self.fast_predict = None
+            self._last = None, False
         return self._layouts
 
     def _panels(self) -> tuple[Panels, Panels]:
@@ -136,14 +147,18 @@ class Executor(BaseExecutor):
             slot.refresh()
         return slots
 
-    def _lower(self, batch: int, *, labels: bool = False, keep: bool = True, **use: Any) -> _Programs:
+    def _lower(
+        self, batch: int, *, labels: bool = False, keep: bool = True, **use: Any
+    ) -> _Programs:
         """Return the programs of a plan; with `keep` they are for this executor's use alone."""
         parameters, states = self._panels()
         slots = self._slots() if use.get("optimizer") is not None else []
         optimizer = use.get("optimizer")
         version = optimizer.version if optimizer is not None else 0
         gradients = use.get("gradients", False)
-        grads = panels_of(self.model.flat_gradients, self._layouts.parameters) if gradients else None
+        grads = (
+            panels_of(self.model.flat_gradients, self._layouts.parameters) if gradients else None
+        )
         buffers = [parameters.buffer, parameters.transposed, states.buffer]
         buffers.append(grads.buffer if grads else _native.Buffer(64))
         buffers += [slot.buffer for slot in slots]
@@ -152,10 +167,16 @@ class Executor(BaseExecutor):
         if programs is None or programs._bases[1:] != buffers:
             plan = build(self.model, batch, **use)
             lowering = Lowering(
-                plan, self._layouts.parameters, self._layouts.states, labels=labels, l2_bytes=l2_bytes()
+                plan,
+                self._layouts.parameters,
+                self._layouts.states,
+                labels=labels,
+                l2_bytes=l2_bytes(),
             )
             arena = _native.Buffer(max(lowering.arena_bytes, 64))
-            work = sum(s.rows * s.cols * max(s.depth, 1) for s in lowering.forward + lowering.backward)
+            work = sum(
+                s.rows * s.cols * max(s.depth, 1) for s in lowering.forward + lowering.backward
+            )
             programs = _Programs(lowering, [arena, *buffers], work)
             if keep:
                 if len(self._cache) >= _KEPT_PLANS:
@@ -175,27 +196,47 @@ class Executor(BaseExecutor):
     def _threads(self, multiply_adds: float) -> int:
         if self.threads is not None:
             return self.threads
+        return max(1, min(self._thread_limit(), int(multiply_adds / _WORTH_A_THREAD)))
+
+    def _thread_limit(self) -> int:
         now = time.monotonic()
         if now - self._limit_seen > _LIMIT_HOLDS:
-            self._limit, self._limit_seen = get_num_threads(), now
-        return max(1, min(self._limit, int(multiply_adds / _WORTH_A_THREAD)))
+            limit = get_num_threads()
+            if limit != self._limit:
+                for programs in self._cache.values():
+                    programs.tuners.clear()
+            self._limit, self._limit_seen = limit, now
+        return self._limit
+
+    def _tuner(self, programs: _Programs, single: bool) -> Tuner:
+        """Who chooses the program; single steps, which wake the threads each time, have their own."""
+        limit = self._thread_limit()
+        tuner = programs.tuners.get(single)
+        if tuner is None:
+            choice = candidates(programs.multiply_adds, limit, self.threads, STRATEGIES)
+            tuner = programs.tuners[single] = Tuner(choice)
+        return tuner
 
     # ---- training ----
 
     def _hyper(self, first_step: int, count: int, epoch: int) -> np.ndarray:
         """Scalars of steps first_step …, (count, groups · HYPER)."""
         optimizer = self.optimizer
-        key = (optimizer.version, first_step, count, epoch)
         groups = len(optimizer.groups) + 1
         rows = np.zeros((count, groups, HYPER))
         for group in range(groups):
             values = optimizer.hyper(first_step, count, epoch=epoch, group=group)
             rows[:, group, : values.shape[1]] = values
-        self._hyper_key = key
         return rows.reshape(count, groups * HYPER)
 
     def train(
-        self, source: Source, order: np.ndarray | None, batch_size: int, first: int, last: int, losses: np.ndarray
+        self,
+        source: Source,
+        order: np.ndarray | None,
+        batch_size: int,
+        first: int,
+        last: int,
+        losses: np.ndarray,
     ) -> None:
         state = self.optimizer.state_for(self.model)
         full = source.n // batch_size
@@ -209,20 +250,37 @@ class Executor(BaseExecutor):
                 rest = None if order is None else order[start:]
                 tail = source
                 if order is None:
-                    tail = type(source)(source.x[start:], source.y[start:], source.sample_weight, source.classes)
+                    tail = type(source)(
+                        source.x[start:], source.y[start:], source.sample_weight, source.classes
+                    )
                     if source.sample_weight is not None:
                         tail.sample_weight = source.sample_weight[start:]
-                self._train(tail, rest, source.n - start, 0, 1, losses[full:], hyper[full - first :],
-                            state.step + full - first)  # fmt: skip
+                self._train(
+                    tail,
+                    rest,
+                    source.n - start,
+                    0,
+                    1,
+                    losses[full:],
+                    hyper[full - first :],
+                    state.step + full - first,
+                )
         except UnsupportedStep:
             self._reference_executor().train(source, order, batch_size, first, last, losses)
             return
         state.step += last - first
 
     def _train(
-        self, source: Source, order: np.ndarray | None, rows: int, first: int, last: int, losses: np.ndarray,
-        hyper: np.ndarray, step: int,
-    ) -> None:  # fmt: skip
+        self,
+        source: Source,
+        order: np.ndarray | None,
+        rows: int,
+        first: int,
+        last: int,
+        losses: np.ndarray,
+        hyper: np.ndarray,
+        step: int,
+    ) -> None:
         programs = self._lower(
             rows,
             labels=bool(source.classes),
@@ -235,13 +293,54 @@ class Executor(BaseExecutor):
         )
         self._transpose(programs)
         lowering = programs.lowering
-        program = programs.get("train", lowering.train_steps(), self._threads(programs.multiply_adds), STRATEGIES[0])
-        program.run(
-            (source.x, source.y), order=order, first=first, last=last, hyper=hyper, losses=losses, step=step
-        )
+        steps = lowering.train_steps()
+        tuner = self._tuner(programs, last - first == 1)
+        done = first
+        while done < last:
+            (threads, strategy), count, budget = tuner.turn(last - done)
+            program = programs.get("train", steps, threads, strategy)
+            begun, start = done, time.perf_counter()
+            done = program.run(
+                (source.x, source.y),
+                order=order,
+                first=begun,
+                last=begun + count,
+                hyper=hyper[begun - first :],
+                losses=losses,
+                step=step + begun - first,
+                budget=budget,
+            )
+            tuner.report(done - begun, time.perf_counter() - start, done == begun + count)
         panels_of(self.model.flat_parameters, self._layouts.parameters).wrote(lowering.maintained)
         for slot in self.optimizer.state_for(self.model).slots:
             slot.resident.wrote()
+        self._last = programs, source.weighted is not None or bool(source.classes)
+
+    @property
+    def fast_step(self) -> _native.FastStep | None:
+        """The step made last, bound for being made again; None until its best way is known."""
+        programs, general = self._last
+        tuner = programs.tuners.get(True) if programs is not None else None
+        if general or tuner is None or not tuner.settled:
+            return None
+        threads, strategy = tuner.best
+        optimizer, model = self.optimizer, self.model
+        state = optimizer.state_for(model)
+        vectors = (model.flat_parameters, *state.slots)
+        first = state.step + 1
+        hyper = self._hyper(first, _HYPER_ROWS, state.epoch)
+        program = programs.get("train", programs.lowering.train_steps(), threads, strategy)
+        return _native.FastStep(
+            program,
+            model,
+            vectors,
+            tuple(v.resident for v in vectors),
+            optimizer,
+            state,
+            hyper,
+            first,
+            programs.multiply_adds,
+        )
 
     def _reference_executor(self) -> BaseExecutor:
         """Who runs what the engine has no kernel for."""
@@ -249,14 +348,21 @@ class Executor(BaseExecutor):
             from fastmlp.backends.reference import Executor as Reference
 
             self._reference = Reference(
-                self.model, self.loss, self.optimizer, batch_size=self.batch_size, threads=self.threads, l1=self.l1,
+                self.model,
+                self.loss,
+                self.optimizer,
+                batch_size=self.batch_size,
+                threads=self.threads,
+                l1=self.l1,
                 l2=self.l2,
             )
         return self._reference
 
     # ---- the model's outputs ----
 
-    def predict(self, x: np.ndarray, out: np.ndarray, batch_size: int | None, logits: bool = False) -> None:
+    def predict(
+        self, x: np.ndarray, out: np.ndarray, batch_size: int | None, logits: bool = False
+    ) -> None:
         try:
             programs = self._lower(1, keep=True, logits=logits)
         except UnsupportedStep:
@@ -268,9 +374,26 @@ class Executor(BaseExecutor):
         self._predict(x, out, chunk, full, threads, logits)
         if full * chunk < len(x):
             rest = len(x) - full * chunk
-            self._predict(x[full * chunk :], out[full * chunk :], rest, 1, min(threads, rest), logits)
+            self._predict(
+                x[full * chunk :], out[full * chunk :], rest, 1, min(threads, rest), logits
+            )
+        if (
+            self.fast_predict is None
+            and not logits
+            and programs.multiply_adds <= _FAST_MULTIPLY_ADDS
+        ):
+            programs = self._lower(1, keep=False)
+            lowering = programs.lowering
+            steps = [*lowering.forward, lowering.scatter(lowering.plan.output)]
+            program = programs.get("predict", steps, 1, "rows", out.shape[1])
+            vectors = (self.model.flat_parameters, self.model.flat_states)
+            self.fast_predict = _native.FastPredict(
+                program, vectors, out.shape[1], self.model.dtype, _FAST_ROWS
+            )
 
-    def _predict(self, x: np.ndarray, out: np.ndarray, chunk: int, count: int, threads: int, logits: bool) -> None:
+    def _predict(
+        self, x: np.ndarray, out: np.ndarray, chunk: int, count: int, threads: int, logits: bool
+    ) -> None:
         # An arena serves one call at a time: it is taken out of the cache while it is in use.
         key = ("predict", chunk, logits)
         programs = self._cache.pop(key, None)
@@ -284,7 +407,11 @@ class Executor(BaseExecutor):
         self._cache[key] = programs
 
     def forward(self, x: np.ndarray, training: bool) -> np.ndarray:
-        programs = self._lower(len(x), training=training, gradients=True, input_gradient=True)
+        try:
+            programs = self._lower(len(x), training=training, gradients=True, input_gradient=True)
+        except UnsupportedStep:
+            self._kept = None
+            return self._reference_executor().forward(x, training)
         lowering = programs.lowering
         out = np.empty((len(x), lowering.plan.output.cols), self.model.dtype)
         steps = [*lowering.forward, lowering.scatter(lowering.plan.output)]
@@ -295,6 +422,8 @@ class Executor(BaseExecutor):
 
     def backward(self, grad: np.ndarray, input_gradient: bool = True) -> np.ndarray | None:
         programs = self._kept
+        if programs is None:  # forward was the reference's
+            return self._reference_executor().backward(grad, input_gradient)
         self._panels()
         self._transpose(programs)
         lowering = programs.lowering
@@ -312,7 +441,10 @@ class Executor(BaseExecutor):
     def finite(self) -> bool:
         panels = panels_of(self.model.flat_parameters, self._layout().parameters)
         panels.refresh()
-        return bool(np.isfinite(np.frombuffer(panels.buffer, self.model.dtype).sum())) or super().finite()
+        return (
+            bool(np.isfinite(np.frombuffer(panels.buffer, self.model.dtype).sum()))
+            or super().finite()
+        )
 
     def snapshot(self) -> None:
         state = self.optimizer.state_for(self.model)

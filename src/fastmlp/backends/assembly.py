@@ -1,0 +1,160 @@
+"""Assembly: lowered steps cut into one part per thread, with barriers where they are needed.
+
+**Ownership.** Each step's result is cut into one part per thread, along rows (samples) or along
+columns (features). Cut by rows, a thread carries its samples through all layers in its own cache;
+cut by columns, it reads and rewrites its own weights only, and no weight crosses between cores.
+Which is better depends on the machine, so there are a few strategies (`STRATEGIES`), and the
+executor tries them. The bits are the same whichever is taken: the order of every sum is fixed by
+the kernels for each element of the result (csrc/kernels/dense.inc).
+
+**Barriers.** Each step declares which rectangle of which matrix a part reads and writes. A barrier
+is put before a step if some thread touches what another one touched since the last barrier and one
+of the two writes. The mini-batch is looked at twice in a row, so that the step from one to the next
+is covered.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from fastmlp import _native
+
+if TYPE_CHECKING:
+    from fastmlp.backends.lowering import Access, Lowered
+
+# The layout of fm_step in csrc/plan.h.
+STEP = np.dtype(
+    [
+        ("op", "i4"),
+        ("barrier", "i4"),
+        ("rows", "i8"),
+        ("cols", "i8"),
+        ("depth", "i8"),
+        ("at", "i8", 12),
+        ("arg", "i8", 8),
+        ("num", "f8", 8),
+    ]
+)
+
+STRATEGIES = ("rows", "columns")
+
+
+def cut(count: int, unit: int, threads: int) -> list[tuple[int, int]]:
+    """Cut range(count) into nearly equal pieces, one per thread, at multiples of `unit`."""
+    units = -(-count // unit)
+    edges = [min(count, units * t // threads * unit) for t in range(threads + 1)]
+    return list(pairwise(edges))
+
+
+def _largest_share(count: int, unit: int, threads: int) -> float:
+    return max(end - start for start, end in cut(count, unit, threads)) / max(count, 1)
+
+
+def parts_of(step: Lowered, threads: int, strategy: str) -> np.ndarray:
+    """Return the part of every thread, int32 (threads, 4): r0, r1, c0, c1."""
+    rows, blocks = step.grid
+    parts = np.zeros((threads, 4), np.int32)
+    if not step.axes or threads == 1:
+        parts[0] = 0, rows, 0, blocks
+        return parts
+    axes = step.axes
+    if len(axes) == 2:
+        preferred = "columns" if step.op == "grad" else strategy
+        shares = {
+            "rows": _largest_share(rows, step.row_unit, threads),
+            "columns": _largest_share(blocks, 1, threads),
+        }
+        other = "rows" if preferred == "columns" else "columns"
+        axes = (preferred,) if shares[preferred] <= 1.2 * shares[other] else (other,)
+    if axes[0] == "rows":
+        for t, (start, end) in enumerate(cut(rows, step.row_unit, threads)):
+            parts[t] = start, end, 0, blocks
+    else:
+        for t, (start, end) in enumerate(cut(blocks, 1, threads)):
+            parts[t] = 0, rows, start, end
+    return parts
+
+
+def _extent(
+    access: Access, parts: np.ndarray, block: int, op: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the rows and the columns that an access touches, (threads, 2) each."""
+    everything = np.empty((len(parts), 2), np.int64)
+    everything[:] = 0, np.iinfo(np.int64).max
+    axes = {
+        "all": everything,
+        "rows": parts[:, :2].astype(np.int64),
+        "cols": parts[:, 2:].astype(np.int64) * block,
+    }
+    return axes[access.rows], axes[access.cols]
+
+
+def _collide(
+    a: tuple, b: tuple, busy_a: np.ndarray, busy_b: np.ndarray, others: np.ndarray
+) -> bool:
+    """Whether two different threads touch a common element."""
+    overlap = busy_a[:, None] & busy_b[None, :] & others
+    for mine, other in zip(a, b, strict=True):
+        overlap &= (mine[:, None, 0] < other[None, :, 1]) & (other[None, :, 0] < mine[:, None, 1])
+    return bool(overlap.any())
+
+
+def barriers(steps: list[Lowered], parts: list[np.ndarray], block: int) -> list[bool]:
+    """Return before which steps all threads must meet, the mini-batch being repeated."""
+    if not steps or len(parts[0]) == 1:
+        return [False] * len(steps)
+    others = ~np.eye(len(parts[0]), dtype=bool)
+    busy = [(p[:, 0] < p[:, 1]) & (p[:, 2] < p[:, 3]) for p in parts]
+    touched = [
+        [
+            (access, write, _extent(access, parts[i], block, step.op))
+            for accesses, write in ((step.reads, False), (step.writes, True))
+            for access in accesses
+        ]
+        for i, step in enumerate(steps)
+    ]
+
+    def conflict(i: int, j: int) -> bool:
+        for a, a_writes, a_extent in touched[i]:
+            for b, b_writes, b_extent in touched[j]:
+                if (
+                    (a_writes or b_writes)
+                    and a.matrix is b.matrix
+                    and _collide(a_extent, b_extent, busy[i], busy[j], others)
+                ):
+                    return True
+        return False
+
+    needed = [False] * len(steps)
+    since: list[int] = []
+    for _ in range(2):
+        for i in range(len(steps)):
+            if needed[i] or any(conflict(i, j) for j in since):
+                needed[i] = True
+                since = []
+            since.append(i)
+    return needed
+
+
+def assemble(
+    steps: list[Lowered], threads: int, strategy: str, block: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return steps (STEP) and parts (int32, (steps, threads, 4)) for `fastmlp._native.Program`."""
+    opcodes = _native.opcodes()
+    parts = [parts_of(step, threads, strategy) for step in steps]
+    meet = barriers(steps, parts, block)
+    table = np.zeros(len(steps), STEP)
+    table["at"] = -1
+    for row, step, barrier in zip(table, steps, meet, strict=True):
+        row["op"], row["barrier"] = opcodes[step.op], barrier
+        row["rows"], row["cols"], row["depth"] = step.rows, step.cols, step.depth
+        for slot, matrix in step.at.items():
+            row["at"][slot] = matrix.operand
+        for slot, value in step.arg.items():
+            row["arg"][slot] = value
+        for slot, value in step.num.items():
+            row["num"][slot] = value
+    return table, np.ascontiguousarray(np.stack(parts))
