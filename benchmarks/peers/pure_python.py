@@ -28,9 +28,7 @@ def refuses(workload: Workload, variant: Variant) -> str | None:
 
 
 def setup(workload: Workload, data: Data, variant: Variant) -> Callable[[], object]:
-    # w[layer][j] holds the weights into output j, the bias last.
-    w = [[[*column, bias] for column, bias in zip(w.T.tolist(), b.tolist(), strict=True)]
-         for w, b in data.weights]  # fmt: skip
+    w = weights_of(data)
     activations = [workload.activation_of(layer) for layer in range(len(w))]
     order = range(workload.rows) if data.order is None else data.order.tolist()
     x, y = data.x.tolist(), data.y.tolist()
@@ -38,7 +36,7 @@ def setup(workload: Workload, data: Data, variant: Variant) -> Callable[[], obje
     if workload.kind == "predict":
         return lambda: [forward(w, activations, row)[-1] for row in x]
 
-    update = _optimizer(workload)
+    update = optimizer(workload)
     batch = workload.batch
     scale = 2.0 / (batch * workload.sizes[-1])
 
@@ -55,6 +53,14 @@ def setup(workload: Workload, data: Data, variant: Variant) -> Callable[[], obje
         return total / (workload.rows * workload.sizes[-1])
 
     return epoch
+
+
+def weights_of(data: Data) -> list[list[list[float]]]:
+    """Start weights as lists: ``w[layer][j]`` holds those into output j, the bias last."""
+    return [
+        [[*column, bias] for column, bias in zip(w.T.tolist(), b.tolist(), strict=True)]
+        for w, b in data.weights
+    ]
 
 
 def forward(w: list, activations: list[str], row: list[float]) -> list[list[float]]:
@@ -97,7 +103,7 @@ def backward(
             delta = below
 
 
-def _optimizer(workload: Workload) -> Callable[[list, list], None]:
+def optimizer(workload: Workload) -> Callable[[list, list], None]:
     """The update of one row of weights after another, PyTorch's rules."""
     lr = workload.lr
     state: dict[tuple[int, int], tuple[list[float], list[float]]] = {}
