@@ -10,12 +10,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pytest
 
 import fastmlp as fm
 from fastmlp import activations, losses, optimizers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+    from _pytest.mark import ParameterSet
 
     from fastmlp.activations import Activation
     from fastmlp.layers import Layer
@@ -180,9 +183,14 @@ def targets(
 
 
 def each(table: dict[str, Sequence[object]]) -> list[tuple[str, object]]:
-    """Return (identifier, row) of every row of a table, for `pytest.param`."""
+    """Return every row of a table with a name of its own."""
     return [
         (name if len(rows) == 1 else f"{name}{number}", row)
         for name, rows in table.items()
         for number, row in enumerate(rows)
     ]
+
+
+def params(table: dict[str, Sequence[object]]) -> list[ParameterSet]:
+    """Return every row of a table under its name, for `pytest.mark.parametrize`."""
+    return [pytest.param(row, id=name) for name, row in each(table)]

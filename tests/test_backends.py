@@ -36,9 +36,7 @@ def guarded(array):
 
 
 @SHAPES
-@pytest.mark.parametrize(
-    "activation", [pytest.param(a, id=i) for i, a in cases.each(cases.ACTIVATIONS)]
-)
+@pytest.mark.parametrize("activation", cases.params(cases.ACTIVATIONS))
 def test_forward_and_backward(shape, activation, dtype, isa):
     hidden = "tanh" if activation.rowwise else activation
     model = cases.mlp(shape, hidden, activation, dtype)
@@ -121,7 +119,7 @@ def compare_training(
 
 
 @SHAPES
-@pytest.mark.parametrize("case", [pytest.param(c, id=i) for i, c in cases.each(cases.LOSSES)])
+@pytest.mark.parametrize("case", cases.params(cases.LOSSES))
 def test_training_with_every_loss(shape, case, dtype, isa):
     for output in case.outputs:
         if case.kind == "one_hot" and shape.sizes[-1] == 1:
@@ -130,9 +128,7 @@ def test_training_with_every_loss(shape, case, dtype, isa):
 
 
 @SHAPES
-@pytest.mark.parametrize(
-    "optimizer", [pytest.param(o, id=i) for i, o in cases.each(cases.OPTIMIZERS)]
-)
+@pytest.mark.parametrize("optimizer", cases.params(cases.OPTIMIZERS))
 def test_training_with_every_optimizer(shape, optimizer, dtype, isa):
     compare_training(shape, dtype, cases.LOSSES["mse"][0], optimizer)
 

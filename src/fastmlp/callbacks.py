@@ -29,6 +29,12 @@ if TYPE_CHECKING:
 MODES = ("auto", "min", "max")
 
 
+def _path(argument: str, value: object) -> str:
+    if not isinstance(value, (str, os.PathLike)):
+        raise TypeError(f"{argument} must be a string or a path; got {shown(value)}")
+    return os.fspath(value)
+
+
 class Callback:
     """Base of the callbacks: methods that `fit` calls, to be overridden.
 
@@ -291,7 +297,7 @@ class ModelCheckpoint(_Monitor):
         mode: str = "auto",
     ):
         super().__init__(monitor, mode)
-        self.filepath = os.fspath(filepath)
+        self.filepath = _path("filepath", filepath)
         self.save_best_only = check_flag("save_best_only", save_best_only)
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
@@ -361,7 +367,7 @@ class ReduceLROnPlateau(_Monitor):
     min_delta : float
         A change of no more than this is no improvement.
     cooldown : int
-        Epochs after a reduction in which nothing is counted.
+        Counting starts again at the end of so many epochs after a reduction.
     min_lr : float
         No reduction goes below.
 
@@ -434,7 +440,7 @@ class CSVLogger(Callback):
     def __init__(
         self, filename: str | os.PathLike[str], separator: str = ",", append: bool = False
     ):
-        self.filename = os.fspath(filename)
+        self.filename = _path("filename", filename)
         if not isinstance(separator, str) or len(separator) != 1:
             raise ValueError(f"separator must be one character; got {shown(separator)}")
         self.separator = separator
@@ -538,7 +544,7 @@ class TensorBoard(Callback):
     """
 
     def __init__(self, log_dir: str | os.PathLike[str] = "logs"):
-        self.log_dir = os.fspath(log_dir)
+        self.log_dir = _path("log_dir", log_dir)
         self._writers: dict[str, Any] = {}
 
     def on_train_begin(self, logs: Logs | None = None) -> None:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fastmlp import losses
+from fastmlp.activations import Identity
 from fastmlp.errors import check_integer, check_number, choose, shown
 from fastmlp.evaluation import Evaluator
 from fastmlp.sources import as_real_array
@@ -243,12 +245,14 @@ def check_gradients(
     rng = np.random.default_rng(check_integer("seed", seed, low=0))
     twin = model.astype("float64")
     twin.unfreeze()
-    evaluator = Evaluator(twin, loss)
-    source = evaluator.check(x, y, sample_weight)
+    loss, fused = losses.get(loss).behind(twin.output_activation)
+    if fused:  # as in training, the loss takes the place of the last activation
+        twin.layers[-1].activation = Identity()
+    source = Evaluator(twin, loss).check(x, y, sample_weight)
     twin.build(source.columns)
     source.x = np.array(source.x, np.float64, order="C")  # its elements are moved
-    analytic = _analytic(twin, evaluator.loss, source, backend)
-    numerical = _Differences(twin, evaluator.loss, source)
+    analytic = _analytic(twin, loss, source, backend)
+    numerical = _Differences(twin, loss, source)
     checks = []
     for name, gradient in analytic.items():
         indices = np.arange(gradient.size)

@@ -168,6 +168,8 @@ class Network:
         if self.input_size is not None:
             self.parameter_specs = tuple(place(_named(self.layers, "parameter_specs"), self.dtype))
             self.state_specs = tuple(place(_named(self.layers, "state_specs"), self.dtype))
+        if self._gradients is not None:
+            self._gradients.array()[...] = 0  # nothing will fill those of frozen layers
         self.revision += 1
 
     def _built(self) -> None:

@@ -2,15 +2,16 @@
 
     python tests/golden/make_golden.py
 
-writes activations.npz, losses.npz, optimizers.npz and schedules.npz beside this script. Each holds
-the cases as JSON (fastmlp's plain-data configs) and the numbers. The tests compare fastmlp with the
-files everywhere, and the files with a live PyTorch where it is installed.
+writes activations.npz, losses.npz, networks.npz, optimizers.npz and schedules.npz beside this
+script. Each holds the cases as JSON (fastmlp's plain-data configs) and the numbers. The tests
+compare fastmlp with the files everywhere, and the files with a live PyTorch where it is installed.
 """
 
 from __future__ import annotations
 
 import json
 import math
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -390,9 +391,82 @@ def make_schedules() -> dict[str, np.ndarray]:
     return {"configs": np.array(configs), "rates": np.array(rates)}
 
 
+# --- networks -------------------------------------------------------------------------------------
+
+SIZES = (4, 6, 5, 3)
+ROWS, BATCH, EPOCHS = 13, 5, 8
+
+
+def network_data() -> tuple[np.ndarray, np.ndarray, list[np.ndarray]]:
+    """Inputs, targets, and the parameters W, b, W, b, … of a network of three layers."""
+    parameters = []
+    for number, shape in enumerate(pairwise(SIZES)):
+        parameters += [wave(shape, 0.41 + number), 0.3 * wave(shape[1:], 0.73 + number)]
+    return 1.5 * wave((ROWS, SIZES[0]), 0.31), wave((ROWS, SIZES[-1]), 0.53), parameters
+
+
+def run_network(function, x, parameters):
+    for number in range(0, len(parameters), 2):
+        x = x @ parameters[number] + parameters[number + 1]
+        x = function(x) if number + 2 < len(parameters) else x
+    return x
+
+
+def make_networks() -> dict[str, np.ndarray]:
+    """Gradients behind every activation; losses and last parameters of some trainings."""
+    import torch
+
+    def fresh():
+        x, y, parameters = network_data()
+        tensors = [torch.from_numpy(array).requires_grad_() for array in parameters]
+        return torch.from_numpy(x), torch.from_numpy(y), tensors
+
+    def flat(tensors):
+        return np.concatenate([tensor.detach().numpy().ravel() for tensor in tensors])
+
+    configs, gradients = [], []
+    for config, function in activation_cases():
+        x, y, parameters = fresh()
+        x.requires_grad_()
+        ((run_network(function, x, parameters) - y) ** 2).mean().backward()
+        configs.append(json.dumps(config))
+        gradients.append(flat([tensor.grad for tensor in (*parameters, x)]))
+    rules = [
+        ({"name": "sgd", "lr": 0.1}, torch.optim.SGD),
+        ({"name": "sgd", "lr": 0.05, "momentum": 0.9, "nesterov": True}, torch.optim.SGD),
+        ({"name": "adam", "lr": 0.02, "weight_decay": 0.01}, torch.optim.Adam),
+        ({"name": "adamw", "lr": 0.02, "weight_decay": 0.1}, torch.optim.AdamW),
+    ]
+    rule_configs, losses, last = [], [], []
+    for config, rule in rules:
+        x, y, parameters = fresh()
+        settings = {name: value for name, value in config.items() if name != "name"}
+        optimizer = rule(parameters, **settings)
+        curve = []
+        for _ in range(EPOCHS):
+            for start in range(0, ROWS, BATCH):
+                rows = slice(start, start + BATCH)
+                loss = ((run_network(torch.tanh, x[rows], parameters) - y[rows]) ** 2).mean()
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                curve.append(loss.item())
+        rule_configs.append(json.dumps(config))
+        losses.append(curve)
+        last.append(flat(parameters))
+    return {
+        "activations": np.array(configs),
+        "gradients": np.array(gradients),
+        "optimizers": np.array(rule_configs),
+        "losses": np.array(losses),
+        "parameters": np.array(last),
+    }
+
+
 MAKERS = {
     "activations": make_activations,
     "losses": make_losses,
+    "networks": make_networks,
     "optimizers": make_optimizers,
     "schedules": make_schedules,
 }

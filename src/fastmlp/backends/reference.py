@@ -218,7 +218,6 @@ class Executor(BaseExecutor):
         values = {**self.bind(plan), **kept, plan.output_gradient: grad}
         run(plan.backward, values)
         gradients = self.model.flat_gradients.array()
-        gradients[...] = 0
         for spec in self.model.parameter_specs:
             value = plan.parameter_gradients.get(spec.name)
             if value is not None:

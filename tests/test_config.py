@@ -1,0 +1,145 @@
+"""Threads and what the engine runs on; import stays cheap."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+import fastmlp as fm
+from fastmlp import _native, config
+
+
+@pytest.fixture(autouse=True)
+def no_limit():
+    fm.set_num_threads(None)
+    yield
+    fm.set_num_threads(None)
+
+
+def python(code, **environment):
+    result = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert result.returncode == 0, result.stderr
+    return result.stdout.strip()
+
+
+def test_set_and_get():
+    fm.set_num_threads(3)
+    assert fm.get_num_threads() == 3
+    fm.set_num_threads(None)
+    assert 1 <= fm.get_num_threads() <= config.usable_cores()
+
+
+@pytest.mark.parametrize(
+    ("value", "exception"),
+    [(0, ValueError), (2000, ValueError), (1.5, TypeError), (True, TypeError)],
+)
+def test_wrong_numbers_of_threads(value, exception):
+    fm.set_num_threads(2)
+    with pytest.raises(exception, match="threads must be"):
+        fm.set_num_threads(value)
+    assert fm.get_num_threads() == 2
+
+
+def test_the_environment_decides_unless_the_program_does(monkeypatch):
+    monkeypatch.setenv("FASTMLP_NUM_THREADS", "5")
+    assert fm.get_num_threads() == 5
+    fm.set_num_threads(2)
+    assert fm.get_num_threads() == 2
+
+
+@pytest.mark.parametrize("text", ["many", "0", "-1", "1.5", "5000"])
+def test_nonsense_in_the_environment_is_said(monkeypatch, text):
+    monkeypatch.setenv("FASTMLP_NUM_THREADS", text)
+    with pytest.raises(ValueError, match="FASTMLP_NUM_THREADS must be"):
+        fm.get_num_threads()
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="affinity is Linux's")
+def test_affinity_and_openmp_are_respected():
+    show = "print(fastmlp.get_num_threads())"
+    one = "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))}); import fastmlp; "
+    assert python(one + show) == "1"
+    assert python("import fastmlp; " + show, OMP_NUM_THREADS="1") == "1"
+
+
+@pytest.mark.parametrize(
+    ("files", "quota"),
+    [
+        ({"/sys/fs/cgroup/cpu.max": "max 100000"}, None),
+        ({"/sys/fs/cgroup/cpu.max": "150000 100000"}, 1.5),
+        (
+            {
+                "/sys/fs/cgroup/cpu/cpu.cfs_quota_us": "400000",
+                "/sys/fs/cgroup/cpu/cpu.cfs_period_us": "100000",
+            },
+            4.0,
+        ),
+        (
+            {
+                "/sys/fs/cgroup/cpu/cpu.cfs_quota_us": "-1",
+                "/sys/fs/cgroup/cpu/cpu.cfs_period_us": "100000",
+            },
+            None,
+        ),
+        ({}, None),
+    ],
+)
+def test_the_quota_of_a_container(monkeypatch, files, quota):
+    monkeypatch.setattr(config, "_read", lambda path: files.get(path, ""))
+    assert config._quota() == quota
+    if quota is not None:
+        assert config.usable_cores() <= max(1, round(quota))
+
+
+def test_show_config(capsys):
+    fm.show_config()
+    shown = capsys.readouterr().out
+    values = fm.show_config("dicts")
+    assert values["fastmlp"] == fm.__version__
+    assert values["instruction set"] == _native.isa()
+    assert values["threads"] == fm.get_num_threads()
+    json.dumps(values)
+    for name in values:
+        assert name in shown
+    with pytest.raises(ValueError, match="'stdout', 'dicts'"):
+        fm.show_config("text")
+
+
+def test_an_instruction_set_can_be_forced_and_must_exist():
+    code = "import fastmlp; print(fastmlp.show_config('dicts')['instruction set'])"
+    assert python(code, FASTMLP_ISA="portable") == "portable"
+    result = subprocess.run(
+        [sys.executable, "-c", "import fastmlp"],
+        env={**os.environ, "FASTMLP_ISA": "mmx"},
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode != 0
+    assert "FASTMLP_ISA" in result.stderr
+
+
+def test_import_loads_nothing_that_is_not_needed():
+    code = "import sys, fastmlp; print(' '.join(sys.modules))"
+    loaded = set(python(code).split())
+    heavy = {"tqdm", "safetensors", "json", "inspect", "matplotlib", "sklearn", "pathlib", "csv"}
+    lazy = {f"fastmlp.{name}" for name in ("callbacks", "gradients", "data", "files", "metrics")}
+    before = set(python("import sys, numpy; print(' '.join(sys.modules))").split())
+    assert not (heavy | lazy) & loaded - before
+
+
+def test_everything_public_is_there():
+    for name in fm.__all__:
+        assert getattr(fm, name) is not None
+        assert name in dir(fm)
+    with pytest.raises(AttributeError, match="'fastmlp' has no attribute 'trainer'"):
+        fm.trainer  # noqa: B018
