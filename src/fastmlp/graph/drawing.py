@@ -28,7 +28,7 @@ GRADIENT_COLOR = "#D55E00"
 TEXT_SUFFIXES = {".dot": "dot", ".gv": "dot", ".mmd": "mermaid"}
 
 
-def _label(graph: Graph, node: Node) -> tuple[str, str]:
+def node_label(graph: Graph, node: Node) -> tuple[str, str]:
     """Return what stands in a node's box, and its name where that is something else."""
     if not node.parents:
         return graph.name(node), ""
@@ -59,7 +59,7 @@ def dot(graph: Graph, digits: int) -> str:
     ]
     number = {id(node): k for k, node in enumerate(graph.nodes)}
     for node in graph.nodes:
-        symbol, name = _label(graph, node)
+        symbol, name = node_label(graph, node)
         title = f"<B>{escape(symbol)}</B>"
         if name:
             title += f'<BR/><FONT POINT-SIZE="10"><I>{escape(name)}</I></FONT>'
@@ -87,7 +87,7 @@ def mermaid(graph: Graph, digits: int) -> str:
     text = ["flowchart LR"]
     number = {id(node): k for k, node in enumerate(graph.nodes)}
     for node in graph.nodes:
-        symbol, name = _label(graph, node)
+        symbol, name = node_label(graph, node)
         title = f"{symbol} {name}".strip()
         parts = [f"<b>{_mermaid_text(title)}</b>"]
         if node.parents or node.differentiable or node.size > 1:
