@@ -155,4 +155,4 @@ def peak() -> tuple[float, str]:
         from fastmlp.profiling import peak as measure
     except ImportError:
         return gemm_peak(), "NumPy GEMM"
-    return float(measure()), "fma peak"
+    return measure().gflops, "fma peak"

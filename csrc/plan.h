@@ -46,6 +46,15 @@ enum fm_type {
     FM_F32, FM_F64, FM_F16, FM_I8, FM_U8, FM_I16, FM_U16, FM_I32, FM_U32, FM_I64, FM_U64, FM_TYPES
 };
 
+/* Rows of the next mini-batch that are still to be fetched from memory: op_gather leaves them, and the products, which
+ * have time to spare for it, fetch a few lines with every tile. */
+typedef struct fm_fetch {
+    int64_t at, end;  /* places in the order */
+    int64_t skip;     /* bytes of a row before the part that this thread reads */
+    int32_t line, lines;
+    const char *row;
+} fm_fetch;
+
 /* What one mini-batch sees of the call. */
 typedef struct fm_frame {
     const fm_source *source;  /* inputs, targets, sample weights, incoming gradient */
@@ -58,6 +67,7 @@ typedef struct fm_frame {
     char *out;                /* row-major result (prediction, input gradient), or NULL */
     int64_t out_stride;       /* bytes between its rows */
     uint64_t step;            /* number of this step, the counter of its random numbers */
+    fm_fetch *fetch;          /* this thread's */
 } fm_frame;
 
 typedef void (*fm_kernel)(const fm_step *step, const fm_frame *frame, const fm_part *part);

@@ -175,7 +175,9 @@ static void watch(const fm_call *call, team *b, int64_t batch, double start) {
 }
 
 static void walk(const fm_program *p, const fm_call *call, team *b, int worker) {
+    fm_fetch fetch = {0};
     fm_frame frame = {
+        .fetch = &fetch,
         .source = call->source,
         .order32 = call->order32,
         .order64 = call->order64,

@@ -34,7 +34,8 @@
     X(loss_column)       /* the same for one output */                          \
     X(reduce_loss)       /* mean over the rows of a mini-batch */               \
     X(update)            /* optimizer over a stretch of parameters */           \
-    X(fma_peak)          /* fused multiply-adds in registers: the peak */
+    X(fma_peak)          /* fused multiply-adds in registers: the peak */        \
+    X(clock)             /* dependent additions: cycles a second */
 /* clang-format on */
 
 enum {

@@ -112,6 +112,11 @@ class Trainer:
             f"backend={self.backend!r})"
         )
 
+    @property
+    def executor(self) -> BaseExecutor | None:
+        """What runs the training on its backend; None before the first step."""
+        return self._executor
+
     # --- one step ---
 
     def step(self, xb: ArrayLike, yb: ArrayLike, sample_weight: ArrayLike | None = None) -> float:

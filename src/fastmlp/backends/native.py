@@ -209,7 +209,7 @@ class Executor(BaseExecutor):
         return self._limit
 
     def _tuner(self, programs: _Programs, single: bool) -> Tuner:
-        """Who chooses the program; single steps, which wake the threads each time, have their own."""
+        """Who chooses the program; single steps, which wake threads each time, have their own."""
         limit = self._thread_limit()
         tuner = programs.tuners.get(single)
         if tuner is None:
@@ -315,6 +315,23 @@ class Executor(BaseExecutor):
         for slot in self.optimizer.state_for(self.model).slots:
             slot.resident.wrote()
         self._last = programs, source.weighted is not None or bool(source.classes)
+
+    def program(self) -> tuple[Lowering, _native.Program, tuple[int, str], dict[str, int]]:
+        """Return the program of the mini-batches trained last, its parts, and the memory in use.
+
+        The lowering, the program, (threads, strategy) as chosen, and bytes by what they hold.
+        """
+        programs, _ = self._last
+        best = programs.tuners[False].best
+        program = programs.get("train", programs.lowering.train_steps(), *best)
+        parameters, slots = self._panels()[0], self._slots()
+        memory = {
+            "parameters": parameters.buffer.nbytes + parameters.transposed.nbytes,
+            "optimizer slots": sum(slot.buffer.nbytes for slot in slots),
+            "snapshot": parameters.buffer.nbytes + sum(slot.buffer.nbytes for slot in slots),
+            "arena": programs.lowering.arena_bytes,
+        }
+        return programs.lowering, program, best, memory
 
     @property
     def fast_step(self) -> _native.FastStep | None:
