@@ -19,14 +19,24 @@ __version__ = "0.1.0"  # the only place that says it: the build reads it here
 
 # What is imported when it is first used: name -> module. A module is its own name.
 _LAZY = {
+    "MLPClassifier": "fastmlp.estimators",
+    "MLPRegressor": "fastmlp.estimators",
     "callbacks": "fastmlp.callbacks",
     "check_gradients": "fastmlp.gradients",
     "data": "fastmlp.data",
+    "descent": "fastmlp.descent",
+    "grad": "fastmlp.graph",
+    "graph": "fastmlp.graph",
+    "hvp": "fastmlp.graph",
+    "jacobian": "fastmlp.graph",
     "load": "fastmlp.files",
     "metrics": "fastmlp.metrics",
+    "minimize": "fastmlp.descent",
     "numerical_gradient": "fastmlp.gradients",
+    "pictures": "fastmlp.pictures",
     "plots": "fastmlp.plots",
     "schedules": "fastmlp.schedules",
+    "value_and_grad": "fastmlp.graph",
 }
 
 __all__ = [
@@ -44,17 +54,25 @@ __all__ = [
     "callbacks",
     "check_gradients",
     "data",
+    "descent",
     "get_num_threads",
+    "grad",
+    "graph",
+    "hvp",
     "initializers",
+    "jacobian",
     "load",
     "losses",
     "metrics",
+    "minimize",
     "numerical_gradient",
     "optimizers",
+    "pictures",
     "plots",
     "schedules",
     "set_num_threads",
     "show_config",
+    "value_and_grad",
 ]
 
 
