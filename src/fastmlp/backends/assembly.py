@@ -39,7 +39,9 @@ STEP = np.dtype(
     ]
 )
 
-STRATEGIES = ("rows", "columns")
+# "first": the layer that reads the input by columns, as it has no gradient to pass down and often
+# the most weights, everything else by rows.
+STRATEGIES = ("rows", "columns", "first")
 
 
 def cut(count: int, unit: int, threads: int) -> list[tuple[int, int]]:
@@ -62,7 +64,8 @@ def parts_of(step: Lowered, threads: int, strategy: str) -> np.ndarray:
         return parts
     axes = step.axes
     if len(axes) == 2:
-        preferred = "columns" if step.op == "grad" else strategy
+        by_columns = strategy == "columns" or (strategy == "first" and step.reads_input)
+        preferred = "columns" if by_columns or step.op == "grad" else "rows"
         shares = {
             "rows": _largest_share(rows, step.row_unit, threads),
             "columns": _largest_share(blocks, 1, threads),

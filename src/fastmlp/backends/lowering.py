@@ -63,8 +63,8 @@ class Lowered:
     """One step of a program before it is cut into parts.
 
     `grid` is (rows, blocks): how far the parts of all threads reach. `row_unit` is the grain of
-    cuts along rows. `axes` lists the axes along which the step can be cut, the preferred first;
-    none means thread 0 does it all.
+    cuts along rows. `axes` lists the axes along which the step can be cut; none means thread 0 does
+    it all. `reads_input` marks the product of the first layer.
     """
 
     op: str
@@ -77,6 +77,7 @@ class Lowered:
     grid: tuple[int, int]
     axes: tuple[str, ...]
     row_unit: int = 1
+    reads_input: bool = False
     arg: dict[int, int] = field(default_factory=dict)
     num: dict[int, float] = field(default_factory=dict)
 
@@ -388,6 +389,7 @@ class Lowering:
                 tuple(writes),
                 grid,
                 axes,
+                reads_input=a is self._matrix(self.plan.input),
                 arg=arg,
                 num=num,
             ),
@@ -649,8 +651,8 @@ class Lowering:
                 grid,
                 axes,
                 unit,
-                arg,
-                num,
+                arg=arg,
+                num=num,
             )
         )
 

@@ -107,6 +107,7 @@ class Executor(BaseExecutor):
         super().__init__(model, loss, optimizer, **settings)
         self._cache: dict[tuple[Any, ...], _Programs] = {}
         self._layouts: _Layouts | None = None
+        self._nothing = _native.Buffer(64)  # stands for gradients where a program has none
         self._reference: BaseExecutor | None = None
         self._kept: _Programs | None = None
         self._last: tuple[_Programs | None, bool] = None, False
@@ -160,7 +161,7 @@ class Executor(BaseExecutor):
             panels_of(self.model.flat_gradients, self._layouts.parameters) if gradients else None
         )
         buffers = [parameters.buffer, parameters.transposed, states.buffer]
-        buffers.append(grads.buffer if grads else _native.Buffer(64))
+        buffers.append(grads.buffer if grads else self._nothing)
         buffers += [slot.buffer for slot in slots]
         key = (batch, labels, version, *use.items())
         programs = self._cache.get(key) if keep else None
