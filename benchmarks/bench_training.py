@@ -18,7 +18,7 @@ from peers import Variant, fastmlp_trainer, numpy_loop, pure_python
 #: Small enough to time thousands of calls; plain Python takes part in the first alone.
 ROWS = [
     replace(workloads.get(name), batches=batches)
-    for name, batches in (("tiny", 20), ("nielsen", 50), ("digits", 20), ("mnist", 5))
+    for name, batches in (("tiny", 50), ("nielsen", 100), ("digits", 50), ("mnist", 20))
 ]
 WAYS = ("native", "reference", "NumPy loop", "plain Python")
 
