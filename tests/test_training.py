@@ -253,7 +253,6 @@ def test_the_mean_of_an_epoch_divides_by_the_sum_of_weights():
     np.testing.assert_array_equal(_batch_weights(source, order, 4), [9 + 8 + 7 + 6, 14, 1])
     source = Source(X[:10], Y[:10], np.c_[weight, weight, weight])
     np.testing.assert_array_equal(_batch_weights(source, None, 4), [6, 22, 17])
-    np.testing.assert_array_equal(_batch_weights(Source(X[:10], Y[:10]), None, 4), [4, 4, 2])
 
 
 def test_a_mask_hides_outputs(backend):

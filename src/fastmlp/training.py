@@ -99,6 +99,7 @@ class Trainer:
         self._kind = backends.get(backend)
         self.backend = backend
         self._executor: BaseExecutor | None = None
+        self._prepared = -1  # revision of the model at which it was found to be trainable
         self._span = 1
         self._span_rows = 0
         self._scanned: tuple[object, object] = (None, None)
@@ -255,9 +256,15 @@ class Trainer:
                 if progress is not None:
                     progress.advance(last - first, part[-1])
                 first = last
-            shares = _batch_weights(source, order, size)
-            total += float((losses * shares).sum())
-            weight += float(shares.sum())
+            if source.sample_weight is None:
+                # All count as many samples as they have: `size`, but for the last one.
+                rest = source.n - (count - 1) * size
+                total += float(losses[:-1].sum()) * size + float(losses[-1]) * rest
+                weight += source.n
+            else:
+                shares = _batch_weights(source, order, size)
+                total += float((losses * shares).sum())
+                weight += float(shares.sum())
             samples += source.n
             batches += count
         if not executor.finite():
@@ -429,9 +436,13 @@ class Trainer:
     def _prepare(self, columns: int, data: Source | Stream | None = None) -> BaseExecutor:
         """Build the model if need be, let it learn from the data, and return its executor."""
         model = self.model
-        model.build(columns)
-        if not model.trainable_slices():
-            raise ValueError("the model has no parameters to train: all layers are frozen or empty")
+        if model.revision != self._prepared:
+            model.build(columns)
+            if not model.trainable_slices():
+                raise ValueError(
+                    "the model has no parameters to train: all layers are frozen or empty"
+                )
+            self._prepared = model.revision
         if self._executor is None:
             self.optimizer.check_groups(spec.name for spec in model.parameter_specs)
             self._executor = self._kind(
@@ -467,13 +478,11 @@ def _busy() -> RuntimeError:
 
 
 def _batch_weights(source: Source, order: np.ndarray | None, size: int) -> np.ndarray:
-    """Return what each mini-batch counts in the mean of an epoch: its samples, or their weights."""
-    starts = np.arange(0, source.n, size)
+    """Return what each mini-batch of weighted samples counts in the mean of an epoch."""
     weight = source.sample_weight
-    if weight is None:
-        return np.minimum(size, source.n - starts).astype(np.float64)
     if weight.ndim == 2:
         weight = weight.sum(axis=1) / weight.shape[1]
+    starts = np.arange(0, source.n, size)
     return np.add.reduceat(weight if order is None else weight[order], starts)
 
 
