@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -194,7 +195,8 @@ def plot(results: list[Result], path: str | Path, caption: str) -> None:
     figure.suptitle(
         f"Time per step, and as a multiple of {whose} (logarithmic; shorter is faster)", size=11
     )
+    caption = "\n".join(textwrap.wrap(caption, 70 * columns))
     figure.text(0.01, 0.005, caption, size=7, color="#555555")
-    figure.tight_layout(rect=(0, 0.02, 1, 1))
+    figure.tight_layout(rect=(0, 0.04, 1, 1))
     figure.savefig(path, dpi=130)
     plt.close(figure)

@@ -12,6 +12,7 @@ import argparse
 import json
 import math
 import sys
+import textwrap
 from dataclasses import replace
 from pathlib import Path
 
@@ -137,14 +138,21 @@ def plot(curves: dict[str, list[tuple[int, harness.Result]]], path: Path, captio
                 if row.name == name
             ]
             axis.plot(*zip(*points, strict=True), marker="o", markersize=3, label=name)
-        axis.set_xscale("log", base=2)
+        axis.set_xscale("log")
         axis.set_yscale("log")
+        values = [value for value, _ in results]
+        # Every other value is labelled where they are many.
+        axis.set_xticks(values[:: 1 + len(values) // 7])
+        for side in (axis.xaxis, axis.yaxis):
+            side.set_major_formatter("{x:g}")
+        axis.minorticks_off()
         axis.set_xlabel(curve)
         axis.grid(True, alpha=0.3)
     axes[0, 0].set_ylabel("µs per sample")
     axes[0, 0].legend(fontsize=8)
+    caption = "\n".join(textwrap.wrap(caption, 70 * len(curves)))
     figure.text(0.01, 0.01, caption, size=7, color="#555555")
-    figure.tight_layout(rect=(0, 0.03, 1, 1))
+    figure.tight_layout(rect=(0, 0.06, 1, 1))
     figure.savefig(path, dpi=130)
     plt.close(figure)
 

@@ -12,6 +12,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
 _reason = "benchmarks/ is not beside tests/"
 workloads = pytest.importorskip("workloads", reason=_reason)
 harness = pytest.importorskip("harness", reason=_reason)
+instruction_counts = pytest.importorskip("instruction_counts", reason=_reason)
 machine = pytest.importorskip("machine", reason=_reason)
 nielsen_table = pytest.importorskip("nielsen_table", reason=_reason)
 numpy_loop = pytest.importorskip("peers.numpy_loop", reason=_reason)
@@ -336,3 +337,33 @@ def test_the_published_table_takes_medians_and_the_best_of_three():
     assert figures["last_median"] == pytest.approx(93.5)
     assert figures["last_best_of_three"] == pytest.approx(94.0)
     assert figures["peak_best_of_three"] == pytest.approx(95.0)
+
+
+# --- instruction counts ---
+
+
+def test_instructions_of_a_step_are_the_difference_of_two_runs(monkeypatch):
+    few, many = instruction_counts.EPOCHS
+    steps = instruction_counts.BATCHES
+    # A start-up of a million, and 5,000 a step.
+    monkeypatch.setattr(
+        instruction_counts, "count", lambda name, epochs: 10**6 + 5000 * epochs * steps
+    )
+    assert many > few
+    assert instruction_counts.per_step("tiny") == 5000
+
+
+def test_valgrinds_count_is_read():
+    text = "==1== Events    : Ir\n==1== Collected : 123456789\n==1=="
+    assert instruction_counts.total(text) == 123_456_789
+    with pytest.raises(ValueError, match="no instruction count"):
+        instruction_counts.total("==1== nothing")
+
+
+def test_more_instructions_than_recorded_are_noticed():
+    _, worse = instruction_counts.compare({"tiny": 10_150.0}, {"tiny": 10_000})
+    assert not worse
+    table, worse = instruction_counts.compare({"tiny": 10_250.0, "nielsen": 5.0}, {"tiny": 10_000})
+    assert worse
+    assert table[1][1:4] == ["10,250", "10,000", "+2.5 %"]
+    assert table[2][3] == "new"
