@@ -4,9 +4,10 @@
  * the thread computes. A barrier stands before a step only where the lowering (src/fastmlp/backends/native.py) found that
  * some thread reads or overwrites what another one touched since the last barrier. Every field is filled in by Python.
  *
- * Matrices are stored in column blocks of one cache line, [ceil(cols / BL)][rows][BL] with BL = 64 bytes / sizeof(real),
- * padded with zeros: a tile of a few rows and one block is contiguous, no power-of-two stride exists, and one layout
- * serves activations, weights and transposed weights alike.
+ * Matrices are stored in column blocks of one cache line, [ceil(cols / BL)][rows | 1][BL] with BL = 64 bytes /
+ * sizeof(real), padded with zeros: a tile of a few rows and one block is contiguous, blocks are an odd number of lines
+ * apart, and one layout serves activations, weights and transposed weights alike (the rows of the latter two are rounded
+ * up to whole blocks instead).
  */
 #ifndef FASTMLP_PLAN_H
 #define FASTMLP_PLAN_H

@@ -195,7 +195,7 @@ class Lowering:
 
     def _allocate(self, rows: int, cols: int, column: bool = False) -> Matrix:
         matrix = Matrix(ARENA, self.arena_bytes, rows, cols, column)
-        lines = -(-rows // 16) * 16 // self.block if column else -(-cols // self.block) * rows
+        lines = -(-rows // 16) * 16 // self.block if column else -(-cols // self.block) * (rows | 1)
         self.arena_bytes += lines * 64
         return matrix
 
