@@ -585,3 +585,18 @@ def test_repr_of_a_trainer_says_what_it_trains():
     assert "loss=MSE()" in text
     assert "lr=0.5" in text
     assert "batch_size=None" in text
+
+
+def test_a_model_recovers_when_its_parameters_are_put_back(backend):
+    network = model()
+    before, expected = weights_of(network), network.predict(X, backend=backend)
+    trainer = fm.Trainer(network, optimizer=fm.SGD(lr=1e300), backend=backend)
+    trainer.step(X, Y)
+    with pytest.raises(fm.DivergenceError):
+        trainer.step(X, Y)
+    network.flat_parameters.array()[...] = before
+    np.testing.assert_array_equal(network.predict(X, backend=backend), expected)
+    y = network.forward(X, backend=backend)
+    assert np.isfinite(network.backward(np.ones_like(y))).all()
+    fm.Trainer(network, optimizer=fm.SGD(lr=0.1), backend=backend).epoch(X, Y)
+    assert np.isfinite(weights_of(network)).all()

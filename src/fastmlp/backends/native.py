@@ -22,6 +22,7 @@ from fastmlp.backends.lowering import HYPER, Lowered, Lowering, UnsupportedStep,
 from fastmlp.backends.tuning import Tuner, candidates
 from fastmlp.config import get_num_threads
 from fastmlp.plan import build
+from fastmlp.sources import all_finite
 
 if TYPE_CHECKING:
     from typing import Any
@@ -450,8 +451,10 @@ class Executor(BaseExecutor):
         threads = self._threads(programs.multiply_adds)
         hyper = np.zeros((1, HYPER))
         program = programs.get("backward", steps, threads, "rows", out.shape[1])
+        gradients = panels_of(self.model.flat_gradients, self._layouts.parameters)
+        gradients.refresh()  # those of frozen layers, which no step writes, stay as they are
         program.run((None, None, None, grad), out=out, hyper=hyper)
-        panels_of(self.model.flat_gradients, self._layouts.parameters).wrote()
+        gradients.wrote()
         return out if input_gradient else None
 
     # ---- keeping a good state ----
@@ -459,10 +462,8 @@ class Executor(BaseExecutor):
     def finite(self) -> bool:
         panels = panels_of(self.model.flat_parameters, self._layout().parameters)
         panels.refresh()
-        return (
-            bool(np.isfinite(np.frombuffer(panels.buffer, self.model.dtype).sum()))
-            or super().finite()
-        )
+        # Where padding has become NaN as well, only the vector itself can tell.
+        return all_finite(np.frombuffer(panels.buffer, self.model.dtype)) or super().finite()
 
     def snapshot(self) -> None:
         state = self.optimizer.state_for(self.model)
