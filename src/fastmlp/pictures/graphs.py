@@ -56,6 +56,11 @@ def graph(graph: Graph, ax: Axes | None = None, *, digits: int = 3) -> Axes:
     return bare(ax)
 
 
+def _reach(graph: Graph, node: Node) -> float:
+    """Return how far an arrow keeps away from the middle of a node, by the width of its text."""
+    return 0.12 + 0.042 * max(len(text) for text in node_label(graph, node))
+
+
 def _draw(ax: Axes, graph: Graph, node: Node, place: tuple[float, float], digits: int) -> None:
     x, y = place
     symbol, name = node_label(graph, node)

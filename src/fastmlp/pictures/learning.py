@@ -99,7 +99,7 @@ def learning_rates(
         if record.too_high:
             end = ", diverges"
         curve = record.losses
-        label = f"λ = {rate:g}" + (f", {name}" if name else "") + end
+        label = f"λ = {rate:.3g}" + (f", {name}" if name else "") + end
         colour = COLOURS[k % len(COLOURS)]
         ax.plot(curve, color=colour, ls=DASHES[k % len(DASHES)], lw=1.8, label=label)
         if end:

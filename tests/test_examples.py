@@ -1,0 +1,51 @@
+"""The gallery: every script runs, in time, ends with a picture, and says what to see."""
+
+from __future__ import annotations
+
+import runpy
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import fastmlp as fm
+
+matplotlib = pytest.importorskip("matplotlib")
+matplotlib.use("Agg")
+
+EXAMPLES = sorted((Path(__file__).parent.parent / "examples").glob("[0-9]*.py"))
+
+
+def test_the_gallery_is_whole():
+    assert [path.name[:2] for path in EXAMPLES] == [f"{k:02}" for k in range(1, 15)]
+
+
+@pytest.fixture
+def _one_thread():
+    """Time on one thread is the script's own, whatever else runs on the machine."""
+    before = fm.get_num_threads()
+    fm.set_num_threads(1)
+    yield
+    fm.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("_one_thread")
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_example(path, capsys, monkeypatch):
+    import matplotlib.pyplot as plt
+
+    monkeypatch.setattr(plt, "show", lambda: None)
+    plt.close("all")
+    start = time.perf_counter()
+    runpy.run_path(str(path), run_name="__main__")
+    seconds = time.perf_counter() - start
+    figures = [plt.figure(number) for number in plt.get_fignums()]
+    assert figures
+    for figure in figures:
+        figure.canvas.draw()
+        assert np.ptp(np.asarray(figure.canvas.buffer_rgba())) > 0  # something is drawn
+    plt.close("all")
+    assert "\nSee: " in "\n" + capsys.readouterr().out
+    # What the gallery promises for two cores; all take a fraction of it.
+    assert seconds < 20
