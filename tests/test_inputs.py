@@ -132,6 +132,7 @@ BAD = [
     ("metric twice", fit(metrics=["mae", "mae"]), ValueError, "'mae' is there twice"),
     ("callback of another kind", fit(callbacks=[print]), TypeError, r"callbacks\[0\]"),
     ("threads zero", fit(threads=0), ValueError, "threads must be an integer >= 1"),
+    ("threads beyond reason", fit(threads=10**9), ValueError, "threads must be an integer >= 1"),
     ("backend unknown", fit(backend="numpy"), ValueError, "'native', 'reference'"),
     ("l2 negative", fit(l2=-0.1), ValueError, "l2 must be"),
     ("learning rate negative", lambda model: fm.SGD(lr=-1.0), ValueError, "lr of sgd"),

@@ -540,8 +540,9 @@ def test_interrupt_is_seen_soon_and_leaves_the_model_usable(backend):
     start = time.perf_counter()
     process.send_signal(signal.SIGINT)
     assert process.stdout.readline() == "seen\n"
-    # 100 ms and a step are promised; a busy machine may keep the process itself waiting.
-    assert time.perf_counter() - start < 1.0
+    # 100 ms and a step are promised; a busy machine may keep the process itself waiting. Without
+    # spans it would be hours.
+    assert time.perf_counter() - start < 2.0
     output, _ = process.communicate(timeout=60)
     assert output == "usable\n"
     assert process.returncode == 0

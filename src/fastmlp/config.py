@@ -15,6 +15,17 @@ if TYPE_CHECKING:
 MOST_THREADS = 1024
 
 
+def check_threads(threads: object) -> int | None:
+    """Return a number of threads, or None for as many as serve.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If it is not an integer from 1 to 1024.
+    """
+    return None if threads is None else check_integer("threads", threads, 1, MOST_THREADS)
+
+
 def set_num_threads(threads: int | None) -> None:
     """Set how many threads a call uses at most, where it is not told exactly with `threads=`.
 
@@ -28,9 +39,7 @@ def set_num_threads(threads: int | None) -> None:
     TypeError, ValueError
         If it is not an integer from 1 to 1024.
     """
-    if threads is not None:
-        threads = check_integer("threads", threads, low=1, high=MOST_THREADS)
-    _native.set_thread_limit(threads or 0)
+    _native.set_thread_limit(check_threads(threads) or 0)
 
 
 def get_num_threads() -> int:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from fastmlp.activations import Activation
     from fastmlp.initializers import InitializerLike
-    from fastmlp.model import Sequential
+    from fastmlp.network import Network
     from fastmlp.plan import PlanBuilder, Value
     from fastmlp.sources import Moments
 
@@ -53,7 +53,7 @@ class Layer:
         self.input_size: int | None = None
         self.output_size: int | None = None
         self._trainable = True
-        self._model: weakref.ref[Sequential] | None = None
+        self._model: weakref.ref[Network] | None = None
 
     # What a subclass says of itself.
 
@@ -83,7 +83,7 @@ class Layer:
         output_size = self.size_after(input_size)
         self.input_size, self.output_size = input_size, output_size
 
-    def attach(self, model: Sequential) -> None:
+    def attach(self, model: Network) -> None:
         """Tell the layer to which model it belongs.
 
         Raises
@@ -99,7 +99,7 @@ class Layer:
             )
         self._model = weakref.ref(model)
 
-    def detach(self, model: Sequential) -> None:
+    def detach(self, model: Network) -> None:
         """Forget a model that failed to become one."""
         if self._model is not None and self._model() is model:
             self._model = None
@@ -242,7 +242,8 @@ class Standardize(Layer):
 
     Mean and standard deviation (over n, as scikit-learn's StandardScaler) are learned from the
     training data when the model is first fitted, or by `Sequential.adapt`, and are saved with the
-    model. A column that does not vary has scale 1. The layer stands first in its model.
+    model; until then inputs pass unchanged. A column that does not vary has scale 1. The layer
+    stands first in its model.
     """
 
     learns = True

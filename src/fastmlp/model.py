@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fastmlp import backends
+from fastmlp.config import check_threads
 from fastmlp.errors import check_flag, check_integer, shown
 from fastmlp.layers import LARGEST_SIZE, Dense
 from fastmlp.network import Network
@@ -90,8 +91,7 @@ class Sequential(Network):
         executor = self._executors.get((backend, threads))
         if executor is None:
             kind = backends.get(backend)
-            if threads is not None:
-                threads = check_integer("threads", threads, low=1)
+            threads = check_threads(threads)
             executor = self._executors.setdefault((backend, threads), kind(self, threads=threads))
         return executor
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fastmlp import _native, backends, optimizers
+from fastmlp.config import check_threads
 from fastmlp.errors import DivergenceError, check_flag, check_integer, check_number, shown
 from fastmlp.evaluation import Evaluator
 from fastmlp.history import History
@@ -93,7 +94,7 @@ class Trainer:
         self.loss = self._evaluator.loss
         self.optimizer = optimizers.get(optimizer)
         self.batch_size = _check_batch_size(batch_size)
-        self.threads = None if threads is None else check_integer("threads", threads, low=1)
+        self.threads = check_threads(threads)
         self.l1 = check_number("l1", l1, low=0.0)
         self.l2 = check_number("l2", l2, low=0.0)
         self._kind = backends.get(backend)
