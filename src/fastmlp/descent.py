@@ -34,7 +34,7 @@ class Descent:
 
     Attributes
     ----------
-    x : ndarray of float64, shape (steps + 1, *shape of x0)
+    x : ndarray of float64, shape (steps + 1, …), … the shape of x0
         The points, the start first.
     value : ndarray of float64, shape (steps + 1,)
         f at the points.
