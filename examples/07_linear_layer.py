@@ -28,7 +28,7 @@ print("db =", model.gradients["0.bias"], "  Σ dy =", dy.sum(axis=0))
 # Train it, and keep the weights on the way.
 path = fm.pictures.Path()
 model.fit(x, y, loss="mse", optimizer=fm.SGD(lr=0.2), batch_size=None, epochs=40, callbacks=[path])
-exact = np.linalg.lstsq(np.hstack([x, np.ones_like(x)]), y)[0].ravel()
+exact = np.linalg.lstsq(np.hstack([x, np.ones_like(x)]), y, rcond=None)[0].ravel()
 print("descent", path.points[-1], " least squares", exact)
 
 _, (left, right) = plt.subplots(1, 2, figsize=(9, 4), layout="constrained")

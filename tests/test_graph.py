@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 import shutil
+import sys
 
 import numpy as np
 import pytest
@@ -196,8 +197,6 @@ def test_draw_text_files(tmp_path):
 
 
 def test_draw_says_what_is_missing(monkeypatch, tmp_path):
-    import sys
-
     monkeypatch.setitem(sys.modules, "graphviz", None)
     monkeypatch.setitem(sys.modules, "graphviz.backend", None)
     graph = product_graph()
@@ -205,8 +204,17 @@ def test_draw_says_what_is_missing(monkeypatch, tmp_path):
         graph.draw()
     with pytest.raises(ImportError, match=r"fastmlp\[graphviz\]"):
         graph.draw(tmp_path / "g.svg")
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     assert graph._repr_svg_() is None
     assert "∂f/∂z" in graph._repr_html_()
+
+
+def test_notebooks_without_graphviz(monkeypatch):
+    pytest.importorskip("matplotlib")
+    monkeypatch.setitem(sys.modules, "graphviz", None)
+    monkeypatch.setitem(sys.modules, "graphviz.backend", None)
+    assert "<svg" in product_graph()._repr_svg_()
+    assert "<svg" in product_graph()._repr_html_()
 
 
 def test_draw_through_graphviz(tmp_path):

@@ -137,15 +137,31 @@ def draw(graph: Graph, file: Any, digits: int) -> Any:
 
 
 def svg(graph: Graph) -> str | None:
-    """Return the picture as SVG for a notebook, None where Graphviz is missing."""
+    """Return the picture as SVG for a notebook: Graphviz's, else matplotlib's, else None."""
     try:
         import graphviz.backend
+
+        return graphviz.Source(dot(graph, 4)).pipe(format="svg", encoding="utf-8")
+    except ImportError:
+        return _plain_svg(graph)
+    except graphviz.backend.ExecutableNotFound:
+        return _plain_svg(graph)
+
+
+def _plain_svg(graph: Graph) -> str | None:
+    try:
+        from matplotlib.figure import Figure
     except ImportError:
         return None
-    try:
-        return graphviz.Source(dot(graph, 4)).pipe(format="svg", encoding="utf-8")
-    except graphviz.backend.ExecutableNotFound:
-        return None
+    from io import StringIO
+
+    from fastmlp.pictures.graphs import draw_on
+
+    figure = Figure(layout="constrained")
+    figure.set_size_inches(draw_on(figure.subplots(), graph, digits=3))
+    text = StringIO()
+    figure.savefig(text, format="svg")
+    return text.getvalue()
 
 
 _MISSING_PROGRAM = (

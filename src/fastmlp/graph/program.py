@@ -180,6 +180,28 @@ class Program:
         scale = builder.constant(factor)
         return builder.program([builder.emit("mul", copies[k], scale) for k in self.outputs])
 
+    def places(self) -> tuple[tuple[int, ...], int]:
+        """Return where an engine may keep each register, and how many places that takes.
+
+        A place is used again once its register has been read for the last time, also by the
+        instruction that reads it: an engine reads an element of all operands before it writes
+        that element of the result. Outputs keep their places to the end.
+        """
+        last = {k: k for k in range(len(self.instructions))}
+        for k, line in enumerate(self.instructions):
+            last.update(dict.fromkeys(line.operands, k))
+        last.update(dict.fromkeys(self.outputs, len(self.instructions)))
+        free: list[int] = []
+        chosen: list[int] = []
+        count = 0
+        for k, line in enumerate(self.instructions):
+            free.extend(chosen[r] for r in sorted(set(line.operands)) if last[r] == k)
+            if not free:
+                free.append(count)
+                count += 1
+            chosen.append(free.pop())
+        return tuple(chosen), count
+
     def to_data(self) -> dict[str, Any]:
         """Return the program as plain data: numbers, strings and lists."""
         lines = [[x.opcode, list(x.operands), x.immediate] for x in self.instructions]

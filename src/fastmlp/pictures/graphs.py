@@ -30,10 +30,19 @@ def graph(graph: Graph, ax: Axes | None = None, *, digits: int = 3) -> Axes:
     -------
     matplotlib Axes
     """
+    if ax is None:
+        ax = axes(None)
+        ax.figure.set_size_inches(draw_on(ax, graph, digits))
+    else:
+        draw_on(ax, graph, digits)
+    return ax
+
+
+def draw_on(ax: Axes, graph: Graph, digits: int) -> tuple[float, float]:
+    """Draw a graph on axes, and return how many inches wide and high its figure should be."""
     places = _places(graph)
     columns = 1 + max(column for column, _ in places.values())
     height = max(abs(row) for _, row in places.values()) * 2 + 1.6
-    ax = axes(ax, max(4.0, 1.35 * columns), max(2.6, 1.0 * height))
     for node in graph.nodes:
         for parent in node.parents:
             (x0, y0), (x1, y1) = places[id(parent)], places[id(node)]
@@ -53,7 +62,8 @@ def graph(graph: Graph, ax: Axes | None = None, *, digits: int = 3) -> Axes:
         _draw(ax, graph, node, places[id(node)], digits)
     ax.set_xlim(-0.6, columns - 0.4)
     ax.set_ylim(-height / 2, height / 2)
-    return bare(ax)
+    bare(ax)
+    return max(4.0, 1.35 * columns), max(2.6, height)
 
 
 def _reach(graph: Graph, node: Node) -> float:
