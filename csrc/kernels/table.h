@@ -15,6 +15,7 @@
     X(gather)            /* rows of a source, converted, into blocks */         \
     X(gather_column)     /* one column of a source into a contiguous vector */  \
     X(gather_labels)     /* integer labels into one-hot blocks */               \
+    X(gather_shares)     /* weights of a mini-batch, divided by their sum */    \
     X(scatter)           /* blocks into the caller's row-major rows */          \
     X(scatter_column)    /* a contiguous vector into the caller's rows */       \
     X(dense)             /* product with a panel, then activation, derivative */\

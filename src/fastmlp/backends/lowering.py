@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 from fastmlp import _native
+from fastmlp.loss_base import ElementwiseLoss
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -216,7 +217,7 @@ class Lowering:
         return matrix
 
     def _is_column(self, value: Value) -> bool:
-        if value.role == "row_loss":
+        if value.role == "row_loss" or (value.role == "sample_weight" and value.cols == 1):
             return True
         if value.cols != 1 or not self._column_output:
             return False
@@ -513,9 +514,12 @@ class Lowering:
     def _loss(self, step: Step) -> None:
         loss = step.attrs["loss"]
         number = self._losses.get(loss.kernel)
-        if number is None or len(step.reads) > 2:
+        if number is None:
             raise UnsupportedStep(f"loss {loss.name}")
-        (y_hat, y), (row_loss, grad) = step.reads, step.writes
+        (y_hat, y, *weights), (row_loss, grad) = step.reads, step.writes
+        elementwise = isinstance(loss, ElementwiseLoss)
+        if weights and weights[0].cols > 1 and not elementwise:
+            raise UnsupportedStep(f"weights of the outputs in {loss.name}, which joins them")
         target = self._matrix(y)
         self._read(
             target, TARGETS, "gather_labels" if self._labels and not target.column else "gather"
@@ -525,7 +529,12 @@ class Lowering:
             self._matrix(grad),
             self._matrix(row_loss),
         )
-        share = 1.0 / y_hat.cols if getattr(loss, "reduction", "sum") == "mean" else 1.0
+        at = {0: prediction, 1: target, 3: gradient, 4: values}
+        unit = 1.0 / loss.divisor(y_hat.cols) if elementwise else 1.0
+        mean = 1.0 / y_hat.rows
+        if weights:
+            # Shares add up to one, so the sum over the rows is their mean.
+            at[2], mean = self._read_shares(weights[0]), 1.0
         op = "loss_column" if prediction.column else "loss"
         self._emit(
             step,
@@ -534,13 +543,13 @@ class Lowering:
                 y_hat.rows,
                 y_hat.cols,
                 0,
-                {0: prediction, 1: target, 3: gradient, 4: values},
-                (Access(prediction, "rows", "all"), Access(target, "rows", "all")),
+                at,
+                tuple(Access(at[slot], "rows", "all") for slot in (0, 1, 2) if slot in at),
                 (Access(gradient, "rows", "all"), Access(values, "rows", "all")),
                 (y_hat.rows, 1),
                 ("rows",),
-                arg={0: number},
-                num={0: share, 1: share / y_hat.rows, 2: loss.alpha},
+                arg={0: number, 1: 2 in at and not at[2].column},
+                num={0: unit, 1: unit * mean, 2: loss.alpha},
             ),
         )
         self._reduction = Lowered(
@@ -553,8 +562,28 @@ class Lowering:
             (),
             (1, 1),
             (),
-            num={0: 1.0 / y_hat.rows},
+            num={0: mean},
         )
+
+    def _read_shares(self, weight: Value) -> Matrix:
+        """Weights of the samples (a column) or of the outputs, divided by their sum."""
+        share = self._matrix(weight)
+        self._steps.append(
+            Lowered(
+                "gather_shares",
+                share.rows,
+                share.cols,
+                0,
+                {3: share},
+                (),
+                (Access(share, "rows", "all"),),
+                (share.rows, 1),
+                ("rows",),
+                arg={0: WEIGHTS},
+            )
+        )
+        self.columns[WEIGHTS] = 0 if share.column else share.cols
+        return share
 
     def _dense_backward_input(self, step: Step) -> None:
         dz, weight = step.reads

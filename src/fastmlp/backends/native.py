@@ -27,7 +27,7 @@ from fastmlp.sources import all_finite
 if TYPE_CHECKING:
     from typing import Any
 
-    from fastmlp.sources import Source
+    from fastmlp.sources import Rows, Source
 
 # Rows that one thread predicts at once, so that its activations stay in cache.
 _PREDICTION_ROWS = 64
@@ -42,6 +42,8 @@ _KEPT_PLANS = 12
 # How long a look at the environment, the affinity and the quota is trusted, in seconds.
 _LIMIT_HOLDS = 0.25
 _L2_ASSUMED = 512 * 1024
+# Losses that have kernels; others are computed by Python, batch by batch.
+_LOSS_KERNELS = frozenset(_native.registries()[1])
 
 
 def l2_bytes() -> int:
@@ -50,6 +52,12 @@ def l2_bytes() -> int:
         return max(os.sysconf("SC_LEVEL2_CACHE_SIZE"), 0) or _L2_ASSUMED
     except (AttributeError, ValueError, OSError):
         return _L2_ASSUMED
+
+
+def _weights(source: Source) -> np.ndarray | None:
+    """Return sample weights; those of a single output are those of the samples."""
+    weight = source.sample_weight
+    return weight[:, 0] if weight is not None and weight.shape[1:] == (1,) else weight
 
 
 class _Layouts:
@@ -244,6 +252,11 @@ class Executor(BaseExecutor):
         full = source.n // batch_size
         hyper = self._hyper(state.step + 1, last - first, state.epoch)
         try:
+            if self.loss.behind(self.model.output_activation)[0].kernel not in _LOSS_KERNELS:
+                for batch in range(first, last):
+                    rows = source.rows_of(order, batch * batch_size, (batch + 1) * batch_size)
+                    losses[batch] = self._train_by_python(source, rows, hyper[batch - first :])
+                return
             if first < min(last, full):
                 end = min(last, full)
                 self._train(source, order, batch_size, first, end, losses, hyper, state.step)
@@ -295,6 +308,7 @@ class Executor(BaseExecutor):
         )
         self._transpose(programs)
         lowering = programs.lowering
+        weight = _weights(source)
         steps = lowering.train_steps()
         tuner = self._tuner(programs, last - first == 1)
         done = first
@@ -303,7 +317,7 @@ class Executor(BaseExecutor):
             program = programs.get("train", steps, threads, strategy)
             begun, start = done, time.perf_counter()
             done = program.run(
-                (source.x, source.y),
+                (source.x, source.y, weight),
                 order=order,
                 first=begun,
                 last=begun + count,
@@ -334,6 +348,36 @@ class Executor(BaseExecutor):
             "arena": programs.lowering.arena_bytes,
         }
         return programs.lowering, program, best, memory
+
+    def _train_by_python(self, source: Source, rows: Rows, hyper: np.ndarray) -> float:
+        """Train on one mini-batch, the loss computed by Python between two native calls."""
+        loss, fused = self.loss.behind(self.model.output_activation)
+        y = source.targets(rows, self.model.dtype)
+        programs = self._lower(
+            len(y),
+            training=True,
+            optimizer=self.optimizer,
+            l1=self.l1,
+            l2=self.l2,
+            gradients=True,
+            logits=fused,
+        )
+        lowering = programs.lowering
+        threads = self._threads(programs.multiply_adds)
+        y_hat = self._forward(programs, source.inputs(rows, self.model.dtype))
+        weight = _weights(source)
+        value, grad = loss(y_hat, y, None if weight is None else weight[rows])
+        self._panels()
+        self._transpose(programs)
+        state = self.optimizer.state_for(self.model)
+        if lowering.backward:
+            program = programs.get("backward and update", lowering.backward, threads, STRATEGIES[0])
+            program.run((None, None, None, grad), hyper=hyper, step=state.step)
+        panels_of(self.model.flat_parameters, self._layouts.parameters).wrote(lowering.maintained)
+        for slot in state.slots:
+            slot.resident.wrote()
+        state.step += 1
+        return value
 
     @property
     def fast_step(self) -> _native.FastStep | None:
@@ -431,12 +475,16 @@ class Executor(BaseExecutor):
         except UnsupportedStep:
             self._kept = None
             return self._reference_executor().forward(x, training)
+        self._kept = programs
+        return self._forward(programs, x)
+
+    def _forward(self, programs: _Programs, x: np.ndarray) -> np.ndarray:
+        """Run the forward steps on one mini-batch, which stays in the arena; return the output."""
         lowering = programs.lowering
         out = np.empty((len(x), lowering.plan.output.cols), self.model.dtype)
         steps = [*lowering.forward, lowering.scatter(lowering.plan.output)]
         threads = self._threads(programs.multiply_adds)
         programs.get("forward", steps, threads, "rows", out.shape[1]).run((x,), out=out)
-        self._kept = programs
         return out
 
     def backward(self, grad: np.ndarray, input_gradient: bool = True) -> np.ndarray | None:

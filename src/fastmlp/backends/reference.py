@@ -46,6 +46,9 @@ def _loss(
     """Return what each row adds to the mean loss, in float64, and the gradient of the mean."""
     per_output = weight is not None and weight.shape == y_hat.shape != (len(y_hat), 1)
     loss = attrs["loss"]
+    if weight is None and loss.kernel is None:  # a function of the whole mini-batch
+        value, grad = loss(y_hat, y)
+        return np.full((len(y_hat), 1), value / len(y_hat)), grad
     losses, grad = (loss.per_output if per_output else loss.per_sample)(y_hat, y)
     if weight is None:
         share = np.full((len(y_hat), 1), 1.0 / len(y_hat))
