@@ -2,7 +2,7 @@
 The chain rule through a neuron
 ===============================
 
-A sigmoid neuron with two inputs: eleven operations, each with a local derivative of its own. Their
+A sigmoid neuron with two inputs: eight operations, each with a local derivative of its own. Their
 products along the way are the gradient.
 """
 
