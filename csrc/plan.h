@@ -43,32 +43,30 @@ typedef struct fm_source {
     int32_t reserved;
 } fm_source;
 
-enum fm_type {
-    FM_F32, FM_F64, FM_F16, FM_I8, FM_U8, FM_I16, FM_U16, FM_I32, FM_U32, FM_I64, FM_U64, FM_TYPES
-};
+enum fm_type { FM_F32, FM_F64, FM_F16, FM_I8, FM_U8, FM_I16, FM_U16, FM_I32, FM_U32, FM_I64, FM_U64, FM_TYPES };
 
 /* Rows of the next mini-batch that are still to be fetched from memory: op_gather leaves them, and the products, which
  * have time to spare for it, fetch a few lines with every tile. */
 typedef struct fm_fetch {
-    int64_t at, end;  /* places in the order */
-    int64_t skip;     /* bytes of a row before the part that this thread reads */
+    int64_t at, end; /* places in the order */
+    int64_t skip;    /* bytes of a row before the part that this thread reads */
     int32_t line, lines;
     const char *row;
 } fm_fetch;
 
 /* What one mini-batch sees of the call. */
 typedef struct fm_frame {
-    const fm_source *source;  /* inputs, targets, sample weights, incoming gradient */
-    const uint32_t *order32;  /* row numbers in visiting order; both NULL: as they stand */
+    const fm_source *source; /* inputs, targets, sample weights, incoming gradient */
+    const uint32_t *order32; /* row numbers in visiting order; both NULL: as they stand */
     const uint64_t *order64;
-    int64_t first_row;        /* position of this mini-batch in the order */
-    int64_t n_rows;           /* rows of the sources, for prefetching ahead */
-    const double *hyper;      /* this step's scalars, FM_HYPER per parameter group */
-    double *loss;             /* where this mini-batch's loss goes, or NULL */
-    char *out;                /* row-major result (prediction, input gradient), or NULL */
-    int64_t out_stride;       /* bytes between its rows */
-    uint64_t step;            /* number of this step, the counter of its random numbers */
-    fm_fetch *fetch;          /* this thread's */
+    int64_t first_row;   /* position of this mini-batch in the order */
+    int64_t n_rows;      /* rows of the sources, for prefetching ahead */
+    const double *hyper; /* this step's scalars, FM_HYPER per parameter group */
+    double *loss;        /* where this mini-batch's loss goes, or NULL */
+    char *out;           /* row-major result (prediction, input gradient), or NULL */
+    int64_t out_stride;  /* bytes between its rows */
+    uint64_t step;       /* number of this step, the counter of its random numbers */
+    fm_fetch *fetch;     /* this thread's */
 } fm_frame;
 
 typedef void (*fm_kernel)(const fm_step *step, const fm_frame *frame, const fm_part *part);
@@ -79,16 +77,16 @@ typedef struct fm_call {
     const uint32_t *order32;
     const uint64_t *order64;
     int64_t n_rows;
-    int64_t first, last;    /* mini-batches to run; mini-batch b begins at row b * batch_rows of the order */
+    int64_t first, last; /* mini-batches to run; mini-batch b begins at row b * batch_rows of the order */
     int64_t batch_rows;
-    const double *hyper;    /* one row of hyper_stride doubles for each mini-batch of the span, or NULL */
+    const double *hyper; /* one row of hyper_stride doubles for each mini-batch of the span, or NULL */
     int64_t hyper_stride;
-    double *losses;         /* losses[b] for mini-batch b, or NULL */
+    double *losses; /* losses[b] for mini-batch b, or NULL */
     char *out;
     int64_t out_stride;
-    uint64_t step;          /* number of the first step */
-    double *step_seconds;   /* profiling: seconds of every step as thread 0 saw it, n_steps values; or NULL */
-    double budget;          /* seconds after which no further mini-batch is begun; 0: no end */
+    uint64_t step;        /* number of the first step */
+    double *step_seconds; /* profiling: seconds of every step as thread 0 saw it, n_steps values; or NULL */
+    double budget;        /* seconds after which no further mini-batch is begun; 0: no end */
 } fm_call;
 
 typedef struct fm_program {
@@ -96,8 +94,8 @@ typedef struct fm_program {
     int32_t n_threads;
     int32_t bits; /* 32 or 64 */
     int32_t reserved;
-    fm_step *steps;        /* n_steps */
-    const fm_part *parts;  /* [n_steps][n_threads] */
+    fm_step *steps;       /* n_steps */
+    const fm_part *parts; /* [n_steps][n_threads] */
     char *base[FM_BASES];
     int64_t base_size[FM_BASES];
     const struct fm_kernels *kernels; /* set by fm_bind */

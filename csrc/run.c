@@ -86,9 +86,7 @@ static float_mode flush_denormals(void) {
     _mm_setcsr(before | 0x8040u); /* FTZ and DAZ */
     return before;
 }
-static void restore_denormals(float_mode before) {
-    _mm_setcsr((_mm_getcsr() & ~0x8040u) | (before & 0x8040u));
-}
+static void restore_denormals(float_mode before) { _mm_setcsr((_mm_getcsr() & ~0x8040u) | (before & 0x8040u)); }
 #elif defined(__aarch64__)
 typedef uint64_t float_mode;
 static float_mode flush_denormals(void) {
@@ -116,7 +114,7 @@ typedef struct team {
     _Alignas(64) atomic_int arrived;
     _Alignas(64) atomic_int round;
     atomic_int sleepers;
-    atomic_int slept; /* whether anybody ever did: the machine is crowded */
+    atomic_int slept;               /* whether anybody ever did: the machine is crowded */
     _Alignas(64) atomic_llong last; /* where the span ends: worker 0 may bring it forward */
     int workers;
 } team;
@@ -169,9 +167,9 @@ enum { BATCHES_PER_LOOK = 8 };
 /* Worker 0 ends the span after this mini-batch if the time is up. It says so before a barrier of the mini-batch, and
  * the others look after it, so all end at the same place (a program on several threads has a barrier; see lowering.py). */
 static void watch(const fm_call *call, team *b, int64_t batch, double start) {
-    const int due = (batch - call->first) % BATCHES_PER_LOOK == 0 || atomic_load_explicit(&b->slept, memory_order_relaxed);
-    if (due && fm_seconds() - start > call->budget)
-        atomic_store_explicit(&b->last, batch + 1, memory_order_relaxed);
+    const int due =
+        (batch - call->first) % BATCHES_PER_LOOK == 0 || atomic_load_explicit(&b->slept, memory_order_relaxed);
+    if (due && fm_seconds() - start > call->budget) atomic_store_explicit(&b->last, batch + 1, memory_order_relaxed);
 }
 
 static void walk(const fm_program *p, const fm_call *call, team *b, int worker) {
@@ -200,7 +198,8 @@ static void walk(const fm_program *p, const fm_call *call, team *b, int worker) 
             if (step->barrier) meet(b);
             const double start = call->step_seconds ? fm_seconds() : 0.0;
             for (int t = worker; t < parts; t += workers)
-                if (part[t].r0 < part[t].r1 && part[t].c0 < part[t].c1) p->kernels->kernels[step->op](step, &frame, &part[t]);
+                if (part[t].r0 < part[t].r1 && part[t].c0 < part[t].c1)
+                    p->kernels->kernels[step->op](step, &frame, &part[t]);
             if (call->step_seconds && worker == 0) call->step_seconds[s] += fm_seconds() - start;
         }
     }

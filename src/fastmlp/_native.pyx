@@ -233,12 +233,6 @@ def set_thread_limit(int threads):
     fm_set_thread_limit(threads)
 
 
-def geometry(int bits):
-    """Return (columns of a block, lanes of a vector, rows of a tile) of the current instruction set."""
-    k = fm_kernels_current(bits)
-    return k.block, k.lanes, k.tile_rows
-
-
 def opcodes():
     """Return {name: number} of the engine's opcodes."""
     cdef int i = 0
