@@ -181,6 +181,14 @@ class Loss(Configurable):
         """
         raise NotImplementedError
 
+    def limit(self, dtype: Any) -> float:
+        """Return the most that one output (or class) adds to the value of a sample's loss.
+
+        A loss that has a limit applies it in `per_sample`, before a mean over outputs; gradients
+        know nothing of it. Kernels are told.
+        """
+        return float("inf")
+
     def per_output(self, y_hat: Floats, y: Floats) -> tuple[Floats, Floats]:
         """Return the share of each output in its sample's loss, and the gradient; both (n, m).
 

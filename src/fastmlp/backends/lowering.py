@@ -549,7 +549,12 @@ class Lowering:
                 (y_hat.rows, 1),
                 ("rows",),
                 arg={0: number, 1: 2 in at and not at[2].column},
-                num={0: unit, 1: unit * mean, 2: loss.alpha},
+                num={
+                    0: unit,
+                    1: unit * mean,
+                    2: loss.alpha,
+                    3: loss.limit(self.plan.dtype),
+                },
             ),
         )
         self._reduction = Lowered(

@@ -9,34 +9,35 @@ import numpy as np
 from fastmlp import losses
 
 if TYPE_CHECKING:
+    from typing import Any
+
     from numpy.typing import NDArray
 
     Floats = NDArray[np.floating]
 
 
-def clip_log_loss(values: Floats) -> Floats:
-    """Return -log p as scikit-learn shows it, of p clipped to [ε, 1 - ε].
+class _Clipped:
+    """A log loss that is shown as if no probability were less than the precision ε of its dtype."""
 
-    The gradient knows nothing of the clipping.
-    """
-    eps = np.finfo(values.dtype).eps
-    return np.clip(values, -np.log1p(-eps), -np.log(eps))
+    def limit(self, dtype: Any) -> float:
+        """Return -log ε; see `Loss.limit`."""
+        return -float(np.log(np.finfo(dtype).eps))
 
 
-class ClippedCrossEntropy(losses.CrossEntropy):
-    """Cross-entropy whose value is that of clipped probabilities."""
+class ClippedCrossEntropy(_Clipped, losses.CrossEntropy):
+    """Cross-entropy of class indices, shown as scikit-learn does."""
 
     def per_sample(self, y_hat: Floats, y: Floats) -> tuple[Floats, Floats]:
         values, gradient = super().per_sample(y_hat, y)
-        return clip_log_loss(values), gradient
+        return np.minimum(values, self.limit(y_hat.dtype)), gradient
 
 
-class ClippedBCE(losses.BCE):
-    """Binary cross-entropy whose value is that of clipped probabilities."""
+class ClippedBCE(_Clipped, losses.BCE):
+    """Binary cross-entropy, shown as scikit-learn does."""
 
     def elements(self, y_hat: Floats, y: Floats) -> tuple[Floats, Floats]:
         values, gradient = super().elements(y_hat, y)
-        return clip_log_loss(values), gradient
+        return np.minimum(values, self.limit(y_hat.dtype)), gradient
 
 
 class SummedPoisson(losses.Poisson):
