@@ -204,7 +204,7 @@ def _train(options: argparse.Namespace) -> None:
         threads=options.threads,
         backend=options.backend,
     )
-    _print_table(history, metric)
+    _print_table(history, metric, len(x))
     model.save(model_path)
     print(f"saved {model_path}")
     _draw(history, plot_path, f"{problem.name}: {sizes}")
@@ -325,8 +325,8 @@ def _layers(recipe: Recipe, outputs: int, standardize: bool) -> list[Any]:
     return [*first, *hidden, Dense(outputs, recipe.output_activation)]
 
 
-def _print_table(history: History, metric: str) -> None:
-    """Print about ten epochs, the last among them, and how long it took."""
+def _print_table(history: History, metric: str, samples: int) -> None:
+    """Print about ten epochs of so many samples, the last among them, and how long all took."""
     columns = ["loss", metric, "val_loss", f"val_{metric}"]
     titles = ["epoch", *(name.replace("val_", "test ") for name in columns)]
     widths = [max(len(title), 8) for title in titles]
@@ -337,9 +337,10 @@ def _print_table(history: History, metric: str) -> None:
     for row in sorted({0, *range(step - 1, count, step), count - 1}):
         cells = [str(row + 1), *(f"{history.history[name][row]:.4f}" for name in columns)]
         print("  ".join(cell.rjust(width) for cell, width in zip(cells, widths, strict=True)))
-    rate = sum(history.samples_per_second) / count
+    seconds = max(sum(history.time), 1e-9)  # a clock may be too coarse for a tiny training
     epochs = "epoch" if count == 1 else "epochs"
-    print(f"\ntrained {count} {epochs} in {sum(history.time):.2f} s, {rate:,.0f} samples/s")
+    rate = samples * count / seconds
+    print(f"\ntrained {count} {epochs} in {seconds:.2f} s, {rate:,.0f} samples/s")
 
 
 def _draw(history: History, path: Path, title: str) -> None:
