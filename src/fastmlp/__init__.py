@@ -35,6 +35,7 @@ _LAZY = {
     "numerical_gradient": "fastmlp.gradients",
     "pictures": "fastmlp.pictures",
     "plots": "fastmlp.plots",
+    "profile": "fastmlp.profiling",
     "schedules": "fastmlp.schedules",
     "value_and_grad": "fastmlp.graph",
 }
@@ -69,6 +70,7 @@ __all__ = [
     "optimizers",
     "pictures",
     "plots",
+    "profile",
     "schedules",
     "set_num_threads",
     "show_config",
