@@ -26,7 +26,115 @@ if TYPE_CHECKING:
 
 
 class MLPRegressor(RegressorMixin, BaseMLP):
-    """DOC"""
+    """Multilayer perceptron regressor: scikit-learn's, on fastmlp's engine.
+
+    It has scikit-learn's parameters, attributes and defaults, and with the same `random_state`
+    comes to the same numbers up to rounding. `output_activation` and what follows it is more than
+    scikit-learn has, as are further values of `loss`, `activation`, `solver` and `learning_rate`.
+
+    Parameters
+    ----------
+    loss : {'squared_error', 'poisson'}, str or Loss, default='squared_error'
+        Half the squared error; half the Poisson deviance of y >= 0, with predictions exp(outputs);
+        or another of `fastmlp.losses`, such as 'mae', 'huber' or ``Quantile(0.9)``.
+    hidden_layer_sizes : array-like of int or int, default=(100,)
+        Units of each hidden layer.
+    activation : str, Activation or list of them, default='relu'
+        Of the hidden layers, or one for each: scikit-learn's 'identity', 'logistic', 'tanh',
+        'relu', and any of `fastmlp.activations`.
+    solver : str or Optimizer, default='adam'
+        'adam' and 'sgd' in scikit-learn's variants, 'lbfgs' (all samples at once, good for few),
+        the name of any of `fastmlp.optimizers`, or such an object, which keeps its own learning
+        rate.
+    alpha : float, default=0.0001
+        Strength of the L2 penalty ½·alpha·‖W‖², divided by the number of samples in a mini-batch
+        (or the sum of their weights). With other optimizers than scikit-learn's that is
+        `batch_size`.
+    batch_size : int, default='auto'
+        'auto' is min(200, n_samples). No effect with 'lbfgs'.
+    learning_rate : {'constant', 'invscaling', 'adaptive'} or Schedule, default='constant'
+        'invscaling': learning_rate_init / (t + 1)^power_t after t samples, set after each epoch.
+        'adaptive': divided by 5 when `n_iter_no_change` epochs have brought nothing. Both with
+        'sgd' only. A schedule of `fastmlp.schedules` replaces `learning_rate_init` with every
+        solver given by name.
+    learning_rate_init : float, default=0.001
+    power_t : float, default=0.5
+        Exponent of 'invscaling'.
+    max_iter : int, default=200
+        Most epochs; most iterations of 'lbfgs'.
+    shuffle : bool, default=True
+        Whether each epoch goes through the samples in a new order.
+    random_state : int, RandomState instance, default=None
+        Decides first weights, held-out samples and order, with the same result as in scikit-learn.
+    tol : float, default=1e-4
+        What counts as an improvement of the loss, or of the score with early stopping.
+    verbose : bool, default=False
+        Whether to print the loss after each epoch.
+    warm_start : bool, default=False
+        Whether `fit` goes on from the last solution.
+    momentum : float, default=0.9
+        With 'sgd' only.
+    nesterovs_momentum : bool, default=True
+        With 'sgd' only.
+    early_stopping : bool, default=False
+        Whether to hold out `validation_fraction` of the samples, stop when their score has not
+        improved by `tol` for `n_iter_no_change` epochs, and keep the weights of the best one.
+    validation_fraction : float, default=0.1
+    beta_1, beta_2 : float, default=0.9 and 0.999
+        With 'adam' only.
+    epsilon : float, default=1e-8
+        With 'adam' only.
+    n_iter_no_change : int, default=10
+        Epochs without improvement that are waited for.
+    max_fun : int, default=15000
+        Most evaluations of the loss with 'lbfgs'.
+    output_activation : str or Activation, default=None
+        By default none, and with 'poisson' the exponential function.
+    callbacks : list of Callback, default=None
+        Of `fastmlp.callbacks`; they see "loss" and, with early stopping, "val_loss" and
+        "val_score". Not with 'lbfgs'.
+    threads : int, default=None
+        Exactly so many. By default as many as serve; in a worker of joblib its share.
+    dtype : {'float32', 'float64'}, default=None
+        Precision. By default, as in scikit-learn, that of X, and float64 with 'lbfgs'. float32
+        trains about twice as fast.
+
+    Attributes
+    ----------
+    model_ : fastmlp.Sequential
+        The network, for all that fastmlp does with one: saving, exporting, going on.
+    coefs_ : list of ndarray, length n_layers - 1
+        Weights of each layer (n_in, n_out), live: what is written into them is used.
+    intercepts_ : list of ndarray, length n_layers - 1
+        Biases of each layer, live.
+    loss_ : float
+        The last epoch's mean loss, penalty included.
+    best_loss_ : float or None
+        The least of them; None with early stopping.
+    loss_curve_ : list of float
+        One loss per epoch. Not with 'lbfgs', as all that follows up to `t_`.
+    validation_scores_ : list of float or None
+        R² of the held-out samples after each epoch, with early stopping.
+    validation_loss_curve_ : list of float or None
+        Loss of the held-out samples after each epoch, without penalty.
+    best_validation_score_ : float or None
+    t_ : int
+        Samples gone through.
+    n_features_in_ : int
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        If X had names that are all strings.
+    n_iter_ : int
+        Epochs, or iterations of 'lbfgs'.
+    n_layers_ : int
+        Layers, the input counted.
+    n_outputs_ : int
+    out_activation_ : str or Activation
+
+    Examples
+    --------
+    >>> model = fm.MLPRegressor(hidden_layer_sizes=(50,), random_state=0).fit(x, y)
+    >>> model.predict(x_new)
+    """
 
     _parameter_constraints: dict[str, list[Any]] = {  # noqa: RUF012
         **BaseMLP._parameter_constraints,
