@@ -97,8 +97,14 @@ LOSSES: dict[str, tuple[LossCase, ...]] = {
     "huber": (LossCase(losses.Huber(), "real"), LossCase(losses.Huber(0.3), "real")),
     "log_cosh": (LossCase(losses.LogCosh(), "real"),),
     "quantile": (LossCase(losses.Quantile(0.3), "real"),),
-    "poisson": (LossCase(losses.Poisson(), "count"),),
-    "bce": (LossCase(losses.BCE(), "unit", ("identity", "sigmoid")),),
+    "poisson": (
+        LossCase(losses.Poisson(), "count"),
+        LossCase(losses.Poisson(log_input=False), "count", ("softplus",)),
+    ),
+    "bce": (
+        LossCase(losses.BCE(), "unit", ("identity", "sigmoid")),
+        LossCase(losses.BCE(label_smoothing=0.2, reduction="sum"), "unit"),
+    ),
     "cross_entropy": (
         LossCase(losses.CrossEntropy(), "one_hot", ("identity", "softmax")),
         LossCase(losses.CrossEntropy(label_smoothing=0.1), "one_hot"),
@@ -126,7 +132,14 @@ OPTIMIZERS: dict[str, tuple[Callable[[], Optimizer], ...]] = {
     "radam": (lambda: optimizers.OPTIMIZERS["radam"](lr=0.01, eps=0.01),),
     "adamax": (lambda: optimizers.OPTIMIZERS["adamax"](lr=0.01, eps=0.01),),
     "lion": (lambda: optimizers.OPTIMIZERS["lion"](lr=0.001),),
-    "rmsprop": (lambda: optimizers.OPTIMIZERS["rmsprop"](lr=0.01, eps=0.01),),
+    "rmsprop": (
+        lambda: optimizers.OPTIMIZERS["rmsprop"](lr=0.01, eps=0.01),
+        lambda: optimizers.OPTIMIZERS["rmsprop"](lr=0.01, eps=0.01, centered=True),
+        lambda: optimizers.OPTIMIZERS["rmsprop"](lr=0.01, eps=0.01, momentum=0.9),
+        lambda: optimizers.OPTIMIZERS["rmsprop"](
+            lr=0.01, eps=0.01, momentum=0.9, centered=True, weight_decay=0.1
+        ),
+    ),
     "adagrad": (lambda: optimizers.OPTIMIZERS["adagrad"](lr=0.01, eps=0.01),),
     "adadelta": (lambda: optimizers.OPTIMIZERS["adadelta"](lr=1.0, eps=0.01),),
     "rprop": (lambda: optimizers.OPTIMIZERS["rprop"](lr=0.01),),
