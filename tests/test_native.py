@@ -1,0 +1,566 @@
+"""The native engine runs everything itself, in its own memory, with the same bits on any threads.
+
+What it computes is compared with the reference backend, as in `test_backends.py`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+
+import cases
+import fastmlp as fm
+from fastmlp import _native, activations, losses, optimizers, plan, schedules
+from fastmlp.backends import layout, lowering, native
+from fastmlp.sources import Source
+from test_backends import compare_training, train
+
+MSE = cases.LOSSES["mse"][0]
+OPTIMIZERS = pytest.mark.parametrize("optimizer", cases.params(cases.OPTIMIZERS))
+LOSSES = pytest.mark.parametrize("case", cases.params(cases.LOSSES))
+
+
+@pytest.fixture(autouse=True)
+def native_only(monkeypatch):
+    """Let nothing fall back to the reference backend."""
+
+    def refuse(executor):
+        raise AssertionError("the engine asked the reference backend for help")
+
+    monkeypatch.setattr(native.Executor, "_reference_executor", refuse)
+
+
+# --- everything is native -------------------------------------------------------------------------
+
+
+def loss_kernels():
+    return {
+        case.loss.behind(output)[0].kernel
+        for rows in cases.LOSSES.values()
+        for case in rows
+        for output in case.outputs
+    }
+
+
+def test_every_definition_has_a_kernel_and_every_kernel_a_case():
+    of_activations, of_losses, of_optimizers = map(set, _native.registries())
+    # Softmax is an operation of its own.
+    assert of_activations == set(activations.ACTIVATIONS) - {"softmax"}
+    assert of_losses == loss_kernels()
+    made = {make().kernel for rows in cases.OPTIMIZERS.values() for make in rows}
+    # "store" writes gradients out.
+    assert of_optimizers == made | {"store"}
+
+
+class Skip(fm.layers.Layer):
+    """x + tanh(x): a value with two readers, and an addition."""
+
+    def emit(self, b, x):
+        z = b.emit("activation", x, name="z", fn=activations.get("tanh"))
+        return b.emit("add", x, z, name="y")
+
+
+def stacks():
+    """Stacks of layers that together reach every operation."""
+    found = {"skip": [fm.Dense(6), Skip(), fm.Dense(3)], "softmax": [fm.Dense(3, "softmax")]}
+    return found | {name: make() for name, make in cases.LAYERS.items()}
+
+
+def test_every_operation_is_lowered():
+    reached = set()
+    for layers in stacks().values():
+        model = fm.Sequential(layers, input_size=5)
+        executor = native.Executor(model)
+        settings = {"training": True, "l2": 0.1, "input_gradient": True}
+        for rows in (1, 4):
+            programs = executor._lower(rows, loss=MSE.loss, gradients=True, **settings)
+            reached |= {step.op for step in programs.lowering.plan.steps}
+        executor.optimizer = optimizers.get("adam")
+        programs = executor._lower(4, loss=MSE.loss, optimizer=executor.optimizer, **settings)
+        reached |= {step.op for step in programs.lowering.plan.steps}
+    assert reached == set(plan.OPS)
+
+
+def test_a_value_with_two_readers(dtype, isa):
+    x, grad = cases.inputs(9, 5, dtype=dtype), cases.inputs(9, 3, 1, dtype)
+    results = []
+    for backend in ("native", "reference"):
+        model = fm.Sequential(stacks()["skip"], input_size=5, dtype=dtype, seed=0)
+        y = model.forward(x, backend=backend)
+        results.append([y, model.backward(grad), model.flat_gradients.array().copy()])
+    bound = 4 * cases.Shape((5, 6, 3), 9).roundings * np.finfo(dtype).eps
+    for actual, expected in zip(*results, strict=True):
+        np.testing.assert_allclose(actual, expected, rtol=0, atol=bound)
+
+
+# --- optimizers -----------------------------------------------------------------------------------
+
+
+@OPTIMIZERS
+def test_groups_and_schedules(optimizer, dtype, isa):
+    def make():
+        made = optimizer()
+        decay = {"weight_decay": 0.05} if "weight_decay" in made.settings else {}
+        made.groups = [("*.bias", {"lr_scale": 0.5}), ("1.*", {"lr": 0.003, **decay})]
+        made.lr = schedules.Exponential(made.lr, gamma=0.9)
+        return made
+
+    # Eight steps, since RAdam begins to rectify at the sixth.
+    compare_training(cases.Shape((4, 17, 3), 5), dtype, MSE, make, batches=8)
+
+
+def test_rectification_begins(dtype, isa):
+    radam = optimizers.OPTIMIZERS["radam"]
+    compare_training(
+        cases.Shape((4, 5, 3), 5),
+        dtype,
+        MSE,
+        lambda: radam(lr=0.01, betas=(0.9, 0.9), eps=0.01, decoupled_weight_decay=True),
+        batches=12,
+    )
+
+
+@OPTIMIZERS
+def test_a_rate_of_zero_leaves_the_parameters(optimizer, dtype, isa):
+    if optimizer().name == "rprop":  # its rate is the first step size, within bounds
+        return
+    made = optimizer()
+    made.lr = 0.0
+    model = cases.mlp(cases.SMALL, dtype=dtype)
+    before = model.flat_parameters.array().copy()
+    x, y = cases.inputs(8, 5, dtype=dtype), cases.targets("real", 8, 3, dtype=dtype)
+    train(native.Executor, model, "mse", made, Source(x, y), 4)
+    np.testing.assert_array_equal(model.flat_parameters.array(), before)
+
+
+# --- losses ---------------------------------------------------------------------------------------
+
+
+@LOSSES
+@pytest.mark.parametrize("kind", ["sample", "output"])
+@pytest.mark.parametrize(
+    "shape",
+    [cases.Shape((3, 5), 1), cases.Shape((5, 4, 1), 7), cases.Shape((3, 4, 33), 20)],
+    ids=str,
+)
+def test_weights_with_every_loss(shape, kind, case, dtype, isa):
+    outputs = shape.sizes[-1]
+    if case.kind == "one_hot" and outputs == 1:
+        return
+
+    def weight(rows, columns):
+        drawn = np.random.default_rng(3).uniform(0.0, 2.0, (rows, columns))
+        return drawn if kind == "output" else drawn[:, 0]
+
+    def compare():
+        compare_training(
+            shape, dtype, case, lambda: fm.SGD(lr=0.05), case.outputs[-1], weight=weight
+        )
+
+    if kind == "output" and case.loss.name == "cross_entropy":
+        with pytest.raises(AssertionError, match="help"):  # the reference backend says why
+            compare()
+    else:
+        compare()
+
+
+@pytest.mark.parametrize("size", [1e-60, 1e60])
+def test_only_ratios_of_weights_matter(size, isa):
+    # Beyond the numbers of float32, in which the shares are kept.
+    x, y = cases.inputs(6, 3), cases.targets("real", 6, 2)
+    results = []
+    for factor in (1.0, size):
+        model = cases.mlp(cases.Shape((3, 2), 3))
+        source = Source(x, y, np.linspace(1.0, 2.0, 6) * factor)
+        results.append(train(native.Executor, model, "mse", fm.SGD(lr=0.1), source, 3))
+    np.testing.assert_allclose(*(result["parameters"] for result in results), rtol=1e-6)
+    np.testing.assert_allclose(*(result["losses"] for result in results), rtol=1e-6)
+
+
+def loss_of(loss, z, y, dtype):
+    """Return the native loss of a row of outputs and its gradient."""
+    n = len(z)
+    model = fm.Sequential([fm.Dense(n)], input_size=n, dtype=dtype)
+    model.parameters["0.weight"][...] = np.eye(n)
+    optimizer = fm.SGD(lr=0.0, momentum=0.9)
+    executor, value = native.Executor(model, loss, optimizer), np.zeros(1)
+    source = Source(np.array([z], dtype), np.array([y], dtype))
+    executor.train(source, None, 1, 0, 1, value)
+    return value[0], optimizer.state_for(model).slots[0].array()[n * n :].copy()
+
+
+EXTREMES = (
+    [1e4, -1e4, 0.0],
+    [-1e4, 1e4, 1e4],
+    [1e4, 1e4, 1e4],
+    [-1e4, -1e4, -1e4],
+    [88.0, 0.0, -88.0],
+)
+
+
+@LOSSES
+def test_extreme_outputs(case, dtype, isa):
+    y = [1.0, 0.0, 0.0]
+    loss = case.loss.behind(case.outputs[0])[0]
+    for z in EXTREMES:
+        if loss.kernel == "poisson":
+            z = np.abs(z)
+        value, gradient = loss_of(loss, z, y, dtype)
+        assert np.isfinite(value)
+        expected, slopes = loss.per_sample(np.array([z]), np.array([y]))
+        eps = np.finfo(dtype).eps
+        np.testing.assert_allclose(value, expected[0], rtol=8 * eps, atol=8 * eps)
+        np.testing.assert_allclose(gradient, slopes[0], rtol=8 * eps, atol=8 * eps)
+
+
+@LOSSES
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_nan_is_not_lost(case, place, dtype, isa):
+    z = np.array([0.5, 1.0, 0.25])
+    z[place] = np.nan
+    value, _ = loss_of(case.loss.behind(case.outputs[0])[0], z, [1.0, 0.0, 0.0], dtype)
+    assert np.isnan(value)
+
+
+# --- a loss in Python -----------------------------------------------------------------------------
+
+
+def half_square(y_hat, y):
+    """The quadratic cost."""
+    error = y_hat - y
+    return 0.5 * float((error * error).sum()) / len(error), error / len(error)
+
+
+CALLED = cases.LossCase(losses.FunctionLoss(half_square), "real")
+
+
+@pytest.mark.parametrize("shape", cases.SHAPES, ids=str)
+def test_training_on_a_function(shape, dtype, isa):
+    compare_training(shape, dtype, CALLED, lambda: fm.Adam(lr=0.01, eps=0.01), l1=0.01, l2=0.1)
+
+
+def test_training_on_a_function_with_weights_and_groups(dtype, isa):
+    groups = [("*.bias", {"lr_scale": 2.0})]
+    compare_training(
+        cases.Shape((5, 4, 3), 6),
+        dtype,
+        CALLED,
+        lambda: fm.SGD(lr=0.05, groups=groups),
+        weight=lambda rows, outputs: np.linspace(0.0, 2.0, rows),
+    )
+
+
+@pytest.mark.parametrize("backend", ["native", "reference"])
+def test_a_function_sees_the_mini_batch_whole(backend):
+    seen = []
+
+    def spread(y_hat, y):
+        seen.append((y_hat.copy(), y.copy()))
+        off = y_hat - y_hat.mean()
+        return float((off * off).mean()), 2.0 * off / off.size
+
+    x, y = cases.inputs(10, 4), cases.targets("labels", 10, 3)
+    model = cases.mlp(cases.Shape((4, 3), 4))
+    model.fit(
+        x, y, loss=spread, optimizer=fm.SGD(lr=0.1), batch_size=4, epochs=1, shuffle=False,
+        backend=backend,
+    )  # fmt: skip
+    assert [y_hat.shape for y_hat, _ in seen] == [(4, 3), (4, 3), (2, 3)]
+    np.testing.assert_array_equal(np.concatenate([y for _, y in seen]), np.eye(3)[y])
+
+
+class Fourth(losses.Loss):
+    """A loss that the engine does not know."""
+
+    name = "fourth"
+
+    def per_sample(self, y_hat, y):
+        error = y_hat - y
+        return (error**4).sum(axis=1), 4.0 * error**3
+
+
+def test_a_loss_of_the_users_own(dtype, isa):
+    case = cases.LossCase(Fourth(), "real")
+    compare_training(cases.Shape((5, 4, 3), 6), dtype, case, lambda: fm.SGD(lr=0.001))
+
+
+def test_a_function_that_raises_leaves_the_batches_before_it():
+    calls = []
+
+    def failing(y_hat, y):
+        calls.append(0)
+        if len(calls) == 3:
+            raise ZeroDivisionError
+        return half_square(y_hat, y)
+
+    model, optimizer = cases.mlp(cases.Shape((4, 3), 4)), fm.SGD(lr=0.1)
+    executor = native.Executor(model, losses.get(failing), optimizer)
+    source = Source(cases.inputs(12, 4), cases.targets("real", 12, 3))
+    values = np.full(3, np.nan)
+    with pytest.raises(ZeroDivisionError):
+        executor.train(source, None, 4, 0, 3, values)
+    assert optimizer.state_for(model).step == 2
+    assert np.isfinite(values[:2]).all()
+    twin = cases.mlp(cases.Shape((4, 3), 4))
+    other = native.Executor(twin, losses.get(half_square), fm.SGD(lr=0.1))
+    other.train(source, None, 4, 0, 2, values)
+    np.testing.assert_array_equal(model.flat_parameters.array(), twin.flat_parameters.array())
+
+
+def test_a_function_with_everything_frozen():
+    model = cases.mlp(cases.Shape((4, 3), 4))
+    before = model.flat_parameters.array().copy()
+    model.freeze(0)
+    source = Source(cases.inputs(8, 4), cases.targets("real", 8, 3))
+    result = train(native.Executor, model, half_square, fm.SGD(lr=0.1), source, 4)
+    assert (result["losses"] > 0.0).all()
+    np.testing.assert_array_equal(result["parameters"], before)
+
+
+# --- the same bits on any threads -----------------------------------------------------------------
+
+
+def digest(shape, dtype, case, optimizer, *, weight=None, threads=1, kind=None, **settings):
+    """Return the SHA-256 of everything that an epoch of training changes."""
+    rows = 2 * shape.batch + max(shape.batch // 2, 1)
+    y = cases.targets(kind or case.kind, rows, shape.sizes[-1], dtype=dtype)
+    classes = shape.sizes[-1] if y.ndim == 1 else 0
+    source = Source(cases.inputs(rows, shape.sizes[0]), y, weight and weight(rows), classes)
+    model = cases.mlp(shape, "tanh", case.outputs[-1], dtype)
+    result = train(
+        native.Executor,
+        model,
+        case.loss,
+        optimizer(),
+        source,
+        shape.batch,
+        threads=threads,
+        **settings,
+    )
+    return hashlib.sha256(b"".join(array.tobytes() for array in result.values())).hexdigest()
+
+
+def digests(*args, thorough=False, **kwargs):
+    """Return the digests on several numbers of threads, with one strategy each, or with all."""
+    found = set()
+    for number, threads in enumerate((1, 2, 3, 7)):
+        first = number % len(native.STRATEGIES)
+        for strategy in native.STRATEGIES if thorough else native.STRATEGIES[first : first + 1]:
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(native, "STRATEGIES", (strategy,))
+                found.add(digest(*args, threads=threads, **kwargs))
+    return found
+
+
+@pytest.mark.parametrize("shape", cases.SHAPES, ids=str)
+def test_threads_do_not_change_bits(shape, dtype, isa):
+    adam = cases.OPTIMIZERS["adam"][1]
+    assert len(digests(shape, dtype, MSE, adam, l1=0.01, thorough=True)) == 1
+
+
+@OPTIMIZERS
+def test_threads_do_not_change_bits_of_any_optimizer(optimizer, dtype, isa):
+    shape = cases.Shape((20, 50, 17), 29)
+    assert len(digests(shape, dtype, MSE, optimizer)) == 1
+
+
+@LOSSES
+def test_threads_do_not_change_bits_of_any_loss(case, dtype, isa):
+    for shape in (cases.Shape((9, 20, 35), 29), cases.Shape((9, 20, 1), 50)):
+        if case.kind == "one_hot" and shape.sizes[-1] == 1:
+            continue
+        sgd = cases.OPTIMIZERS["sgd"][0]
+        for weight in (None, lambda rows: np.linspace(0.0, 2.0, rows)):
+            assert len(digests(shape, dtype, case, sgd, weight=weight)) == 1
+
+
+def test_threads_do_not_change_bits_with_labels(dtype, isa):
+    shape, entropy = cases.Shape((9, 20, 35), 29), cases.LOSSES["cross_entropy"][0]
+    sgd = cases.OPTIMIZERS["sgd"][0]
+    assert len(digests(shape, dtype, entropy, sgd, kind="labels")) == 1
+
+
+# --- memory ---------------------------------------------------------------------------------------
+
+# Bytes before, between and behind matrices. All ones is NaN in either precision, so that a guard
+# which is read shows as well.
+GAP = 128
+GUARD = 0xFF
+
+
+class GuardedLayout(layout.Layout):
+    """A layout with gaps around every panel."""
+
+    def __init__(self, *args):
+        super().__init__(*args)
+        self.guards = []
+        for number, (name, place) in enumerate(self.places.items(), 1):
+            shift = number * GAP
+            transposed = None if place.transposed is None else place.transposed + shift
+            self.places[name] = dataclasses.replace(
+                place, panel=place.panel + shift, transposed=transposed
+            )
+        self.nbytes += (len(self.places) + 1) * GAP
+        self.transposed_nbytes += (len(self.places) + 1) * GAP
+
+    def spans(self):
+        """Return (first byte, bytes) of every panel, and of every transposed panel."""
+        panels, transposed = [], []
+        for place in self.places.values():
+            width = self.rounded(place.cols) * self.bits // 8
+            panels.append((place.panel, width * place.block_rows))
+            if place.transposed is not None:
+                transposed.append((place.transposed, width * self.rounded(place.rows)))
+        return panels, transposed
+
+
+class Guards:
+    """Puts gaps around every matrix of the engine, and looks whether they stayed as they were."""
+
+    def __init__(self, monkeypatch):
+        self.watched = []
+        monkeypatch.setattr(native, "Layout", GuardedLayout)
+        monkeypatch.setattr(layout.Panels, "__init__", self._panels(layout.Panels.__init__))
+        monkeypatch.setattr(native._Programs, "__init__", self._arena(native._Programs.__init__))
+        monkeypatch.setattr(lowering.Lowering, "_allocate", self._gaps(lowering.Lowering._allocate))
+
+    def watch(self, buffer, spans):
+        outside = np.ones(buffer.nbytes, bool)
+        for start, length in spans:
+            outside[start : start + length] = False
+        np.frombuffer(buffer, np.uint8)[outside] = GUARD
+        self.watched.append((buffer, outside))
+
+    def check(self):
+        assert self.watched
+        for buffer, outside in self.watched:
+            assert (np.frombuffer(buffer, np.uint8)[outside] == GUARD).all()
+
+    def _panels(self, original):
+        def init(panels, vector, places, padding=0.0):
+            original(panels, vector, places, padding)
+            for buffer, spans in zip(
+                (panels.buffer, panels.transposed), places.spans(), strict=True
+            ):
+                self.watch(buffer, spans)
+
+        return init
+
+    def _arena(self, original):
+        def init(programs, lowered, bases, multiply_adds):
+            self.watch(bases[0], lowered.spans)
+            original(programs, lowered, bases, multiply_adds)
+
+        return init
+
+    def _gaps(self, original):
+        def allocate(lowered, *args):
+            if lowered.arena_bytes == 0:
+                lowered.spans = []
+            lowered.arena_bytes += GAP
+            matrix = original(lowered, *args)
+            lowered.spans.append((matrix.offset, lowered.arena_bytes - matrix.offset))
+            lowered.arena_bytes += GAP
+            return matrix
+
+        return allocate
+
+
+@contextmanager
+def guards():
+    with pytest.MonkeyPatch.context() as patch:
+        made = Guards(patch)
+        yield
+        made.check()
+
+
+@pytest.mark.parametrize("shape", cases.SHAPES, ids=str)
+@pytest.mark.parametrize("threads", [1, 3])
+def test_training_stays_in_its_memory(shape, threads, dtype, isa):
+    settings = {"weight": lambda rows: np.linspace(0.0, 2.0, rows), "l1": 0.01, "threads": threads}
+    for optimizer in (cases.OPTIMIZERS["sgd"][0], cases.OPTIMIZERS["adam"][2]):  # up to three slots
+        plain = digest(shape, dtype, MSE, optimizer, **settings)
+        with guards():
+            assert digest(shape, dtype, MSE, optimizer, **settings) == plain
+
+
+@LOSSES
+def test_losses_stay_in_their_memory(case, dtype, isa):
+    for outputs in (1, 7, 33):
+        if case.kind == "one_hot" and outputs == 1:
+            continue
+        args = cases.Shape((5, 4, outputs), 11), dtype, case, cases.OPTIMIZERS["sgd"][0]
+        plain = digest(*args)
+        with guards():
+            assert digest(*args) == plain
+
+
+@OPTIMIZERS
+def test_optimizers_stay_in_their_memory(optimizer, dtype, isa):
+    for outputs in (1, 19):
+        args = cases.Shape((5, 18, outputs), 11), dtype, MSE, optimizer
+        plain = digest(*args)
+        with guards():
+            assert digest(*args) == plain
+
+
+@pytest.mark.parametrize("name", ["skip", "softmax", *cases.LAYERS])
+def test_the_models_outputs_stay_in_their_memory(name, dtype, isa):
+    def outputs():
+        model = fm.Sequential(stacks()[name], input_size=5, dtype=dtype, seed=0)
+        if model.needs_data:
+            model.adapt(cases.inputs(30, 5) * 3 + 1)
+        x = cases.inputs(13, 5, dtype=dtype)
+        y = model.forward(x)
+        grad_x = model.backward(np.ones_like(y))
+        return [y, grad_x, model.flat_gradients.array().copy(), model.predict(x)]
+
+    plain = outputs()
+    with guards():
+        for actual, expected in zip(outputs(), plain, strict=True):
+            np.testing.assert_array_equal(actual, expected)
+
+
+def padding(buffer, dtype, start, blocks, block_rows, rows, cols):
+    """Return the elements of a panel that belong to no row or no column."""
+    width = 64 // dtype.itemsize
+    panel = np.frombuffer(buffer, dtype, blocks * block_rows * width, start)
+    panel = panel.reshape(blocks, block_rows, width).transpose(1, 0, 2).reshape(block_rows, -1)
+    return np.concatenate([panel[rows:].ravel(), panel[:, cols:].ravel()])
+
+
+WITHOUT_EPS = [
+    lambda: fm.Adam(lr=0.01, eps=0.0, amsgrad=True),
+    *(
+        lambda kind=kind: optimizers.OPTIMIZERS[kind](lr=0.01, eps=0.0)
+        for kind in ("adam", "nadam", "radam", "adamax", "rmsprop", "adagrad")
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        *cases.params(cases.OPTIMIZERS),
+        *(pytest.param(make, id=f"{make().kernel}-eps-0") for make in WITHOUT_EPS),
+    ],
+)
+@pytest.mark.parametrize("activation", ["sigmoid", "softplus"])  # not 0 at 0
+def test_padding_of_parameters_stays_zero(optimizer, activation, dtype, isa):
+    model = cases.mlp(cases.Shape((5, 18, 19, 1), 7), activation, dtype=dtype)
+    x, y = cases.inputs(28, 5, dtype=dtype), cases.targets("real", 28, 1, dtype=dtype)
+    train(native.Executor, model, "mse", optimizer(), Source(x, y), 7)
+    assert np.isfinite(model.flat_parameters.array()).all()
+    panels = model.flat_parameters.resident
+    for place in panels.layout.places.values():
+        rows, cols, block = place.rows, place.cols, panels.layout.block
+        args = panels.buffer, model.dtype, place.panel, -(-cols // block), place.block_rows
+        assert not padding(*args, rows, cols).any()
+        if place.transposed is not None:
+            height = panels.layout.rounded(cols)
+            args = panels.transposed, model.dtype, place.transposed, -(-rows // block), height
+            assert not padding(*args, cols, rows).any()
