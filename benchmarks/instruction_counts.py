@@ -116,6 +116,8 @@ def main(argv: list[str] | None = None) -> int:
         print("valgrind is not installed", file=sys.stderr)
         return 1
 
+    # Once without valgrind, so that no counted run compiles Python's bytecode.
+    subprocess.run([sys.executable, __file__, "--train", WORKLOADS[0], "1"], check=True)
     counts = {name: per_step(name) for name in WORKLOADS}
     record = json.loads(RECORD.read_text())["counts"] if RECORD.exists() else {}
     table, worse = compare(counts, record)
