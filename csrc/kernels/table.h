@@ -33,10 +33,19 @@
     X(add)                                                                      \
     X(loss)              /* value of each row, and gradient */                  \
     X(loss_column)       /* the same for one output */                          \
+    X(loss_program)      /* loss by an element-wise program */                  \
+    X(loss_program_column)                                                      \
+    X(activate_program)  /* activation of a whole matrix by a program */        \
+    X(activate_program_backward)                                                \
     X(reduce_loss)       /* mean over the rows of a mini-batch */               \
     X(update)            /* optimizer over a stretch of parameters */           \
     X(fma_peak)          /* fused multiply-adds in registers: the peak */        \
     X(clock)             /* dependent additions: cycles a second */
+
+/* Instructions of element-wise programs, as in src/fastmlp/graph/program.py. */
+#define FM_INSTRUCTIONS(X)                                                      \
+    X(add) X(sub) X(mul) X(div) X(neg) X(abs) X(sqrt) X(exp) X(log) X(tanh)     \
+    X(sigmoid) X(max) X(min) X(select_lt) X(select_le) X(select_eq) X(pow)
 /* clang-format on */
 
 enum {
@@ -46,8 +55,15 @@ enum {
         FM_OPS
 };
 
-/* Names of the opcodes, in order, NULL at the end (names.c). */
-extern const char *const fm_op_names[];
+enum {
+#define X(name) FM_DO_##name,
+    FM_INSTRUCTIONS(X)
+#undef X
+        FM_REGISTERS = 64 /* of a program, at most */
+};
+
+/* Names of opcodes and instructions, in order, NULL at the end (names.c). */
+extern const char *const fm_op_names[], *const fm_instruction_names[];
 
 /* ---- element-wise registries; each ends with a row whose name is NULL ---- */
 

@@ -91,6 +91,8 @@ cdef extern from "kernels/table.h" nogil:
         const fm_loss *losses
         const fm_optimizer *optimizers
     const char *const *fm_op_names
+    const char *const *fm_instruction_names
+    enum: FM_REGISTERS
 
 
 cdef extern from "fastmlp.h" nogil:
@@ -241,6 +243,17 @@ def opcodes():
         table[fm_op_names[i].decode()] = i
         i += 1
     return table
+
+
+def instructions():
+    """Return {name: number} of the instructions of element-wise programs, and how many registers
+    a program may have."""
+    cdef int i = 0
+    table = {}
+    while fm_instruction_names[i] != NULL:
+        table[fm_instruction_names[i].decode()] = i
+        i += 1
+    return table, FM_REGISTERS
 
 
 def registries():

@@ -12,12 +12,16 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 from fastmlp import _native
+from fastmlp.backends.programs import encode, loss_program
 from fastmlp.loss_base import ElementwiseLoss
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    import numpy as np
+
     from fastmlp.backends.layout import Layout
+    from fastmlp.backends.programs import Encoded
     from fastmlp.plan import Plan, Step, Value
 
 
@@ -125,6 +129,8 @@ class Lowering:
     forward, backward : list of Lowered
         `forward` begins with reading the inputs; `backward` holds loss, gradients and updates.
     arena_bytes : int
+    images : list of (int, ndarray)
+        What stands in the arena from the beginning: byte offsets, and programs and their constants.
     transposes : frozenset of str
         Weights whose transposed panels are read.
     maintained : frozenset of str
@@ -155,6 +161,7 @@ class Lowering:
         self._l2 = l2_bytes * _L2_SHARE
         self._activations, self._losses, self._optimizers = _native.registries()
         self.arena_bytes = 0
+        self.images: list[tuple[int, np.ndarray]] = []
         self.columns = [-1, -1, -1, -1]
         self._matrices: dict[Value, Matrix] = {}
         self._readers = _readers(plan.steps)
@@ -239,6 +246,13 @@ class Lowering:
             and maker.reads[1].name in self._column_weights
         )
 
+    def _image(self, values: np.ndarray) -> Matrix:
+        """Put an array into the arena as it is; nothing writes there."""
+        matrix = Matrix(ARENA, self.arena_bytes, 1, values.size)
+        self.images.append((matrix.offset, values))
+        self.arena_bytes += max(-(-values.nbytes // 64), 1) * 64
+        return matrix
+
     def _transposed(self, weight: Value) -> Matrix:
         """The transposed panel, made once so that accesses to it can be compared."""
         key = ("transposed", weight)
@@ -322,6 +336,31 @@ class Lowering:
             raise UnsupportedStep(step.op)
         method(step)
 
+    def _program(self, program: Encoded) -> tuple[dict[int, Matrix], dict[int, int]]:
+        """Operands and integers of a step that runs an element-wise program."""
+        at = {6: self._image(program.lines), 7: self._image(program.constants)}
+        arg = {2: len(program.lines), 3: len(program.constants), 4: program.registers}
+        return at, arg | dict(enumerate(program.outputs, 5))
+
+    def _activate_by_program(
+        self, step: Step, output: int, out: Value, reads: dict[int, Value]
+    ) -> None:
+        """Apply one of the outputs of an activation's program, f or f'."""
+        program = getattr(step.attrs["fn"], "program", None)
+        encoded = encode(program.select(output), self.plan.dtype) if program else None
+        if encoded is None:
+            raise UnsupportedStep(f"activation {step.attrs['fn'].name}")
+        at, arg = self._program(encoded)
+        result = self._matrix(out)
+        arg[7] = result.rows if result.column else 0
+        op = "activate_program_backward" if output else "activate_program"
+        self._whole(op, step, out, reads, arg=arg)
+        self._steps[-1].at.update(at)
+
+    def _has_kernel(self, step: Step) -> bool:
+        """Whether an activation is one of the engine's; another has a program, if anything."""
+        return step.attrs["fn"].name in self._activations
+
     def _activation_number(self, step: Step) -> tuple[int, float]:
         function = step.attrs["fn"]
         number = self._activations.get(function.name)
@@ -341,7 +380,7 @@ class Lowering:
         result, sums = step.writes[0], None
         finish, number, alpha = _FINISH_NONE, 0, 0.0
         activation = self._sole_reader(result, "activation")
-        if activation is not None:
+        if activation is not None and self._has_kernel(activation):
             finish, (number, alpha) = _FINISH_FORWARD, self._activation_number(activation)
             self._done.add(activation)
             if activation.attrs["fn"].derivative_from == "input" and self.plan.backward:
@@ -458,6 +497,9 @@ class Lowering:
         self._emit(step, lowered)
 
     def _activation(self, step: Step) -> None:
+        if not self._has_kernel(step):
+            self._activate_by_program(step, 0, step.writes[0], {0: step.reads[0]})
+            return
         number, alpha = self._activation_number(step)
         self._whole(
             "activate", step, step.writes[0], {0: step.reads[0]}, arg={1: number}, num={0: alpha}
@@ -476,24 +518,29 @@ class Lowering:
 
     def _activation_backward(self, step: Step) -> None:
         da, z, a = step.reads
+        # Nobody else needs the gradient before the derivative: it is multiplied where it lies.
+        alone = len(self._readers[da]) == 1
+        if alone:
+            self._matrices[step.writes[0]] = self._matrix(da)
+        if not self._has_kernel(step):
+            self._activate_by_program(step, 1, step.writes[0], {0: da, 5: z})
+            return
         number, alpha = self._activation_number(step)
         source = z if step.attrs["fn"].derivative_from == "input" else a
         maker = self._lowered_by.get(da)
-        # Nobody else needs the gradient before the derivative: it is multiplied where it lies.
-        if len(self._readers[da]) == 1:
-            self._matrices[step.writes[0]] = self._matrix(da)
-            if (
-                maker is not None
-                and maker.op in ("dense", "outer_column")
-                and maker.arg[0] == _FINISH_NONE
-            ):
-                slope = self._matrix(source)
-                maker.at[5] = slope
-                maker.arg.update({0: _FINISH_BACKWARD, 1: number})
-                maker.num[0] = alpha
-                maker.reads += (Access(slope, "rows", "cols"),)
-                self._lowered_by[step.writes[0]] = maker
-                return
+        if (
+            alone
+            and maker is not None
+            and maker.op in ("dense", "outer_column")
+            and maker.arg[0] == _FINISH_NONE
+        ):
+            slope = self._matrix(source)
+            maker.at[5] = slope
+            maker.arg.update({0: _FINISH_BACKWARD, 1: number})
+            maker.num[0] = alpha
+            maker.reads += (Access(slope, "rows", "cols"),)
+            self._lowered_by[step.writes[0]] = maker
+            return
         self._whole(
             "activate_backward",
             step,
@@ -514,11 +561,12 @@ class Lowering:
     def _loss(self, step: Step) -> None:
         loss = step.attrs["loss"]
         number = self._losses.get(loss.kernel)
-        if number is None:
+        program = loss_program(loss, step.reads[0].cols, self.plan.dtype)
+        if number is None and program is None:
             raise UnsupportedStep(f"loss {loss.name}")
         (y_hat, y, *weights), (row_loss, grad) = step.reads, step.writes
         elementwise = isinstance(loss, ElementwiseLoss)
-        if weights and weights[0].cols > 1 and not elementwise:
+        if weights and weights[0].cols > 1 and not elementwise and program is None:
             raise UnsupportedStep(f"weights of the outputs in {loss.name}, which joins them")
         target = self._matrix(y)
         self._read(
@@ -535,7 +583,12 @@ class Lowering:
         if weights:
             # Shares add up to one, so the sum over the rows is their mean.
             at[2], mean = self._read_shares(weights[0]), 1.0
-        op = "loss_column" if prediction.column else "loss"
+        op, arg = "loss", {0: number or 0, 1: 2 in at and not at[2].column}
+        if number is None:
+            operands, integers = self._program(program)
+            op, at, arg = "loss_program", at | operands, arg | integers
+        if prediction.column:
+            op += "_column"
         self._emit(
             step,
             Lowered(
@@ -548,7 +601,7 @@ class Lowering:
                 (Access(gradient, "rows", "all"), Access(values, "rows", "all")),
                 (y_hat.rows, 1),
                 ("rows",),
-                arg={0: number, 1: 2 in at and not at[2].column},
+                arg=arg,
                 num={
                     0: unit,
                     1: unit * mean,

@@ -19,6 +19,7 @@ from fastmlp.backends import BaseExecutor
 from fastmlp.backends.assembly import STRATEGIES, assemble
 from fastmlp.backends.layout import Layout, Panels, panels_of
 from fastmlp.backends.lowering import HYPER, Lowered, Lowering, UnsupportedStep, column_weights
+from fastmlp.backends.programs import loss_program
 from fastmlp.backends.tuning import Tuner, candidates
 from fastmlp.config import get_num_threads
 from fastmlp.plan import build
@@ -184,6 +185,9 @@ class Executor(BaseExecutor):
                 l2_bytes=l2_bytes(),
             )
             arena = _native.Buffer(max(lowering.arena_bytes, 64))
+            for offset, image in lowering.images:
+                place = np.frombuffer(arena, image.dtype, image.size, offset)
+                place[:] = image.reshape(-1)
             work = sum(
                 s.rows * s.cols * max(s.depth, 1) for s in lowering.forward + lowering.backward
             )
@@ -252,7 +256,7 @@ class Executor(BaseExecutor):
         full = source.n // batch_size
         hyper = self._hyper(state.step + 1, last - first, state.epoch)
         try:
-            if self.loss.behind(self.model.output_activation)[0].kernel not in _LOSS_KERNELS:
+            if not self._loss_is_native():
                 for batch in range(first, last):
                     rows = source.rows_of(order, batch * batch_size, (batch + 1) * batch_size)
                     losses[batch] = self._train_by_python(source, rows, hyper[batch - first :])
@@ -348,6 +352,14 @@ class Executor(BaseExecutor):
             "arena": programs.lowering.arena_bytes,
         }
         return programs.lowering, program, best, memory
+
+    def _loss_is_native(self) -> bool:
+        loss = self.loss.behind(self.model.output_activation)[0]
+        model = self.model
+        return (
+            loss.kernel in _LOSS_KERNELS
+            or loss_program(loss, model.output_size, model.dtype) is not None
+        )
 
     def _train_by_python(self, source: Source, rows: Rows, hyper: np.ndarray) -> float:
         """Train on one mini-batch, the loss computed by Python between two native calls."""

@@ -183,9 +183,11 @@ class Program:
     def places(self) -> tuple[tuple[int, ...], int]:
         """Return where an engine may keep each register, and how many places that takes.
 
-        A place is used again once its register has been read for the last time, also by the
-        instruction that reads it: an engine reads an element of all operands before it writes
-        that element of the result. Outputs keep their places to the end.
+        Arguments come first, in order, then constants, all kept to the end: an engine may read
+        the former where they lie and write the latter once. Another place is used again when its
+        register has been read for the last time, also by the instruction that reads it: an
+        engine reads an element of all operands before it writes that element of the result.
+        Outputs keep their places to the end.
         """
         last = {k: k for k in range(len(self.instructions))}
         for k, line in enumerate(self.instructions):
@@ -193,8 +195,20 @@ class Program:
         last.update(dict.fromkeys(self.outputs, len(self.instructions)))
         free: list[int] = []
         chosen: list[int] = []
-        count = 0
+        constants = self.arguments
+        count = constants + sum(line.opcode == "const" for line in self.instructions)
+        last = {
+            k: len(self.instructions) if self.instructions[k].opcode in ("arg", "const") else end
+            for k, end in last.items()
+        }
         for k, line in enumerate(self.instructions):
+            if line.opcode == "arg":
+                chosen.append(int(line.immediate))
+                continue
+            if line.opcode == "const":
+                chosen.append(constants)
+                constants += 1
+                continue
             free.extend(chosen[r] for r in sorted(set(line.operands)) if last[r] == k)
             if not free:
                 free.append(count)
