@@ -388,6 +388,9 @@ def loss(function: Function) -> GraphLoss:
         - one number, such as ``mean((y_hat - y) ** 2)``; one that joins samples in another way is
           called with one sample at a time, which is slow.
 
+        An element-wise one is called once and becomes a program, which trains at the speed of
+        built-in losses: numbers from outside are those of that moment.
+
     Returns
     -------
     GraphLoss
