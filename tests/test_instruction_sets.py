@@ -18,8 +18,9 @@ import cases
 import fastmlp as fm
 from conftest import USABLE
 from fastmlp import _native
+from fastmlp.backends.assembly import STEP
 from test_elementary import CSRC, FLAGS, HERE, TARGETS
-from test_native import LOSSES, MSE, OPTIMIZERS, digest, native_only, stacks
+from test_native import LOSSES, MSE, OPTIMIZERS, PROGRAM, digest, native_only, stacks
 
 __all__ = ["native_only"]
 
@@ -27,6 +28,7 @@ pytestmark = pytest.mark.skipif(
     not TARGETS or "avx2" not in USABLE, reason="needs a C compiler, the C sources, and AVX2"
 )
 
+STALE = "the extension was built from other sources than those in csrc"
 # In the order of fm_type in csrc/plan.h.
 TYPES = ["f4", "f8", "f2", "i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8"]
 
@@ -35,11 +37,25 @@ def build(folder: Path, bits: int) -> ctypes.CDLL:
     """Compile the emulated engine. Results do not depend on the optimization, the time does."""
     compiler, *flags = TARGETS["avx512-emulated"].compile
     library = folder / f"engine_{bits}.so"
-    sources = [CSRC / "run.c", CSRC / "isa" / f"avx512_f{bits}.c", HERE / "engine.c"]
+    sources = [
+        CSRC / "run.c",
+        CSRC / "names.c",
+        CSRC / "isa" / f"avx512_f{bits}.c",
+        HERE / "engine.c",
+    ]
     define = f"-DKERNELS=fm_kernels_avx512_f{bits}"
     command = [compiler, *FLAGS, "-Og", *flags, "-Wno-unknown-pragmas", define, f"-I{CSRC}"]
     subprocess.run([*command, "-shared", "-fPIC", *map(str, sources), "-o", library], check=True)
-    return ctypes.CDLL(str(library))
+    engine = ctypes.CDLL(str(library))
+    engine.engine_name.restype = ctypes.c_char_p
+    engine.engine_step_size.restype = ctypes.c_size_t
+    assert engine.engine_step_size() == STEP.itemsize, STALE
+    for number, names in enumerate((_native.opcodes(), *_native.registries())):
+        found = []
+        while name := engine.engine_name(number, len(found)):
+            found.append(name.decode())
+        assert found == list(names), STALE
+    return engine
 
 
 @pytest.fixture(scope="module")
@@ -136,12 +152,13 @@ def test_every_optimizer(optimizer, dtype, both):
 
 @LOSSES
 def test_every_loss(case, dtype, both):
-    sgd = cases.OPTIMIZERS["sgd"][0]
     for outputs in (1, 3, 17, 40):
         if case.kind == "one_hot" and outputs == 1:
             continue
-        for weight in (None, lambda rows: np.linspace(0.0, 2.0, rows)):
-            same(both(digest, cases.Shape((4, 5, outputs), 29), dtype, case, sgd, weight=weight))
+        args = cases.Shape((4, 5, outputs), 29), dtype, case, cases.OPTIMIZERS["sgd"][0]
+        for output in case.outputs:
+            same(both(digest, *args, output))
+        same(both(digest, *args, weight=lambda rows: np.linspace(0.0, 2.0, rows)))
 
 
 def test_weights_of_outputs_and_labels(dtype, both):
@@ -149,6 +166,11 @@ def test_weights_of_outputs_and_labels(dtype, both):
     weight = lambda rows: np.linspace(0.0, 2.0, rows * 19).reshape(rows, 19)  # noqa: E731
     same(both(digest, shape, dtype, MSE, sgd, weight=weight))
     same(both(digest, shape, dtype, cases.LOSSES["cross_entropy"][0], sgd, kind="labels"))
+
+
+@pytest.mark.parametrize("outputs", [1, 7, 33])
+def test_programs(outputs, dtype, both):
+    same(both(digest, cases.Shape((5, 4, outputs), 11), dtype, PROGRAM, cases.OPTIMIZERS["sgd"][0]))
 
 
 def outputs_of(model, x):

@@ -157,9 +157,8 @@ def test_weights_with_every_loss(shape, kind, case, dtype, isa):
         return drawn if kind == "output" else drawn[:, 0]
 
     def compare():
-        compare_training(
-            shape, dtype, case, lambda: fm.SGD(lr=0.05), case.outputs[-1], weight=weight
-        )
+        for output in case.outputs:
+            compare_training(shape, dtype, case, lambda: fm.SGD(lr=0.05), output, weight=weight)
 
     if kind == "output" and case.loss.name == "cross_entropy":
         with pytest.raises(AssertionError, match="help"):  # the reference backend says why
@@ -324,13 +323,15 @@ def test_a_function_with_everything_frozen():
 # --- the same bits on any threads -----------------------------------------------------------------
 
 
-def digest(shape, dtype, case, optimizer, *, weight=None, threads=1, kind=None, **settings):
+def digest(
+    shape, dtype, case, optimizer, output=None, *, weight=None, threads=1, kind=None, **settings
+):
     """Return the SHA-256 of everything that an epoch of training changes."""
     rows = 2 * shape.batch + max(shape.batch // 2, 1)
     y = cases.targets(kind or case.kind, rows, shape.sizes[-1], dtype=dtype)
     classes = shape.sizes[-1] if y.ndim == 1 else 0
     source = Source(cases.inputs(rows, shape.sizes[0]), y, weight and weight(rows), classes)
-    model = cases.mlp(shape, "tanh", case.outputs[-1], dtype)
+    model = cases.mlp(shape, "tanh", output or case.outputs[0], dtype)
     result = train(
         native.Executor,
         model,
@@ -373,9 +374,10 @@ def test_threads_do_not_change_bits_of_any_loss(case, dtype, isa):
     for shape in (cases.Shape((9, 20, 35), 29), cases.Shape((9, 20, 1), 50)):
         if case.kind == "one_hot" and shape.sizes[-1] == 1:
             continue
-        sgd = cases.OPTIMIZERS["sgd"][0]
-        for weight in (None, lambda rows: np.linspace(0.0, 2.0, rows)):
-            assert len(digests(shape, dtype, case, sgd, weight=weight)) == 1
+        args = shape, dtype, case, cases.OPTIMIZERS["sgd"][0]
+        for output in case.outputs:
+            assert len(digests(*args, output)) == 1
+        assert len(digests(*args, weight=lambda rows: np.linspace(0.0, 2.0, rows))) == 1
 
 
 def test_threads_do_not_change_bits_with_labels(dtype, isa):
@@ -426,7 +428,9 @@ class Guards:
         monkeypatch.setattr(native, "Layout", GuardedLayout)
         monkeypatch.setattr(layout.Panels, "__init__", self._panels(layout.Panels.__init__))
         monkeypatch.setattr(native._Programs, "__init__", self._arena(native._Programs.__init__))
-        monkeypatch.setattr(lowering.Lowering, "_allocate", self._gaps(lowering.Lowering._allocate))
+        for name in ("_allocate", "_image"):
+            original = getattr(lowering.Lowering, name)
+            monkeypatch.setattr(lowering.Lowering, name, self._gaps(original))
 
     def watch(self, buffer, spans):
         outside = np.ones(buffer.nbytes, bool)
@@ -458,11 +462,11 @@ class Guards:
         return init
 
     def _gaps(self, original):
-        def allocate(lowered, *args):
+        def allocate(lowered, *args, **settings):
             if lowered.arena_bytes == 0:
                 lowered.spans = []
             lowered.arena_bytes += GAP
-            matrix = original(lowered, *args)
+            matrix = original(lowered, *args, **settings)
             lowered.spans.append((matrix.offset, lowered.arena_bytes - matrix.offset))
             lowered.arena_bytes += GAP
             return matrix
@@ -493,10 +497,27 @@ def test_losses_stay_in_their_memory(case, dtype, isa):
     for outputs in (1, 7, 33):
         if case.kind == "one_hot" and outputs == 1:
             continue
-        args = cases.Shape((5, 4, outputs), 11), dtype, case, cases.OPTIMIZERS["sgd"][0]
-        plain = digest(*args)
-        with guards():
-            assert digest(*args) == plain
+        for output in case.outputs:
+            shape, sgd = cases.Shape((5, 4, outputs), 11), cases.OPTIMIZERS["sgd"][0]
+            plain = digest(shape, dtype, case, sgd, output)
+            with guards():
+                assert digest(shape, dtype, case, sgd, output) == plain
+
+
+# A loss and an activation that are graph functions.
+PROGRAM = cases.LossCase(
+    fm.graph.loss(lambda y_hat, y: fm.graph.abs(y_hat - y) ** 1.5),
+    "real",
+    (fm.graph.activation(lambda z: z / (1 + fm.graph.abs(z))),),
+)
+
+
+@pytest.mark.parametrize("outputs", [1, 7, 33])
+def test_programs_stay_in_their_memory(outputs, dtype, isa):
+    args = cases.Shape((5, 4, outputs), 11), dtype, PROGRAM, cases.OPTIMIZERS["sgd"][0]
+    plain = digest(*args)
+    with guards():
+        assert digest(*args) == plain
 
 
 @OPTIMIZERS

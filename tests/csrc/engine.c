@@ -1,7 +1,5 @@
 /* The engine with the kernels of one target and precision, as a library of its own, for tests/test_instruction_sets.py.
  * Compile it with csrc/run.c and the target's file, and with -DKERNELS=<that file's table>. */
-#include <string.h>
-
 #include "fastmlp.h"
 #include "isa/runtime.h"
 #include "kernels/table.h"
@@ -13,6 +11,18 @@ extern const fm_kernels KERNELS;
 const fm_kernels *fm_kernels_current(int bits) {
     (void)bits;
     return &KERNELS;
+}
+
+/* Bytes of a step, and the names that Python knows the numbers of: operations, activations, losses, optimizers. A table
+ * ends with NULL. */
+size_t engine_step_size(void) { return sizeof(fm_step); }
+const char *engine_name(int table, int i) {
+    switch (table) {
+    case 0: return fm_op_names[i];
+    case 1: return KERNELS.activations[i].name;
+    case 2: return KERNELS.losses[i].name;
+    default: return KERNELS.optimizers[i].name;
+    }
 }
 
 /* Binds and runs. `addresses` are (bytes, address) of every base; `sources` are (address, row stride, column stride, type)
