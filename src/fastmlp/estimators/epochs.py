@@ -10,8 +10,6 @@ import numpy as np
 from fastmlp.estimators.updates import SGD, Adam
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from fastmlp.backends import BaseExecutor
     from fastmlp.callbacks import CallbackList
     from fastmlp.estimators.rows import Rows
@@ -22,8 +20,8 @@ if TYPE_CHECKING:
 # Half of the 100 ms within which Ctrl-C is to be seen.
 _SPAN_SECONDS = 0.05
 _SPAN_GROWTH = 16
-# What the penalty's mean may be wrong by, as a share of the loss.
-_PENALTY_ERROR = 1e-6
+# What the penalty of an epoch may be wrong by, as a share of the loss.
+_PENALTY_ERROR = 3e-6
 
 
 class Epochs:
@@ -93,39 +91,38 @@ class Epochs:
         else:
             strengths = np.full(len(counts), self.executor.l2)
         per_batch = hooks is not None and hooks.per_batch
-        cuts = self._norms.begin(len(counts)) if self._norms else [0, len(counts)]
+        shares = counts / data.n
         losses = np.empty(len(counts))
+        norms = self._norms
+        if norms is not None:
+            norms.begin(0.5 * shares * strengths)
         for source, part, base, end in data.windows(order, size):
-            for first, last in self._spans(base, end, cuts, per_batch):
+            first = base
+            while first < end:
+                last = min(first + (1 if per_batch else self._span), end)
+                if norms is not None:
+                    last = min(last, norms.next)
                 if per_batch:
                     hooks.on_train_batch_begin(first)
+                start = time.perf_counter()
                 self.executor.train(source, part, size, first - base, last - base, losses[base:])
+                self._pace(last - first, time.perf_counter() - start)
                 if per_batch:
                     hooks.on_train_batch_end(first, {"loss": float(losses[first])})
-                if self._norms:
-                    self._norms.reached(last)
+                if norms is not None and last == norms.next:
+                    norms.look(scale * float(losses[:last].mean()))
+                first = last
         state.epoch += 1
-        shares = counts / data.n
         loss = scale * float(shares @ losses)
         if constant is not None:
             values = constant if data.weight is None else constant * data.weight
             loss += float((shares * inverse) @ data.sums(values, order, size))
-        if self._norms:
-            loss += self._norms.mean(0.5 * shares * strengths, loss)
-        return loss
+        return loss if norms is None else loss + norms.total()
 
-    def _spans(
-        self, first: int, end: int, cuts: list[int], each: bool
-    ) -> Iterator[tuple[int, int]]:
-        """Return the next mini-batches to run at once: about 50 ms, and up to the next cut."""
-        while first < end:
-            last = min(first + (1 if each else self._span), end, next(c for c in cuts if c > first))
-            start = time.perf_counter()
-            yield first, last
-            seconds = time.perf_counter() - start
-            wanted = int(_SPAN_SECONDS * (last - first) / seconds) if seconds > 0 else _SPAN_GROWTH
-            self._span = max(1, min(wanted, _SPAN_GROWTH * (last - first)))
-            first = last
+    def _pace(self, batches: int, seconds: float) -> None:
+        """Choose how many mini-batches to run at once from what the last ones took."""
+        wanted = int(_SPAN_SECONDS * batches / seconds) if seconds > 0.0 else _SPAN_GROWTH
+        self._span = max(1, min(wanted, _SPAN_GROWTH * batches))
 
 
 def squared_norm(model: Sequential) -> float:
@@ -136,47 +133,51 @@ def squared_norm(model: Sequential) -> float:
 
 
 class _Norms:
-    """The mean of ‖W‖² over an epoch, from looking at it now and then.
+    """Σ weights · ‖W‖² over the mini-batches of an epoch, from looking at ‖W‖² now and then.
 
-    In the first epoch it is looked at before every mini-batch; after that as rarely as its
-    curvature allows, and taken to be linear in between.
+    Between two looks it is taken to be linear. A parabola of second derivative κ lies beside its
+    chord over h mini-batches by κ·h³/12 in their sum, which decides how far apart the looks may
+    be: as a rule an epoch, a few mini-batches at the beginning of a training.
 
     Parameters
     ----------
     model : Sequential
+
+    Attributes
+    ----------
+    next : int
+        The mini-batch before which to look again, or their number.
     """
 
     def __init__(self, model: Sequential):
         self._model = model
-        self._spans: int | None = None
-        self._change = 0.0
+        self._step = 1
+        # The last two looks: how far apart, and the change from one mini-batch to the next.
+        self._distance, self._slope = 1, np.nan
 
-    def begin(self, batches: int) -> list[int]:
-        """Begin an epoch; return the mini-batches before which `reached` shall be called."""
-        self._batches = batches
-        spans = min(self._spans or batches, batches)
-        self._cuts = [batches * i // spans for i in range(spans + 1)]
-        self._values = [squared_norm(self._model)]
-        return self._cuts
+    def begin(self, weights: np.ndarray) -> None:
+        """Begin an epoch with so many mini-batches."""
+        self._weights = weights
+        self._places, self._norms = [0], [squared_norm(self._model)]
+        self.next = min(self._step, len(weights))
 
-    def reached(self, batch: int) -> None:
-        """Take note of the norm, if it is time."""
-        if batch == self._cuts[len(self._values)]:
-            self._values.append(squared_norm(self._model))
+    def look(self, loss: float) -> None:
+        """Take note of the norm at `next`; `loss` says what precision is needed."""
+        batches = len(self._weights)
+        distance = self.next - self._places[-1]
+        self._places.append(self.next)
+        self._norms.append(squared_norm(self._model))
+        slope = (self._norms[-1] - self._norms[-2]) / distance
+        curvature = 2.0 * abs(slope - self._slope) / (distance + self._distance)
+        error = self._weights.sum() * curvature / 12.0  # over an epoch, times the step squared
+        allowed = _PENALTY_ERROR * abs(loss)
+        self._step = 2 * distance
+        if error * self._step**2 > allowed:
+            self._step = max(1, int((allowed / error) ** 0.5))
+        self._distance, self._slope = distance, slope
+        self.next = min(self.next + self._step, batches)
 
-    def mean(self, weights: np.ndarray, loss: float) -> float:
-        """Return Σ weights · norm over the mini-batches; `loss` says what precision it needs."""
-        norms = np.interp(np.arange(self._batches), self._cuts, self._values)
-        total = float(weights @ norms)
-        steps = np.diff(self._values)
-        spans, change = len(steps), float(self._values[-1] - self._values[0])
-        bend = abs(np.diff(steps)).max() if spans > 1 else abs(change - self._change)
-        # A parabola lies beside its chord by a twelfth of the second difference, in the mean.
-        error = weights.sum() * bend / 12.0
-        allowed = _PENALTY_ERROR * abs(loss + total)
-        if error > allowed:
-            spans *= 2
-        elif error < allowed / 8.0:  # half as many make it four times as large
-            spans //= 2
-        self._spans, self._change = max(spans, 1), change
-        return total
+    def total(self) -> float:
+        """Return the sum over the epoch."""
+        norms = np.interp(np.arange(len(self._weights)), self._places, self._norms)
+        return float(self._weights @ norms)
