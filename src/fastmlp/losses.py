@@ -354,6 +354,9 @@ class Hinge(ElementwiseLoss):
 class FunctionLoss(Loss):
     """A Python function (y_hat, y) -> (value, gradient) as a loss.
 
+    Training calls it once for each mini-batch, between a native forward and a native backward pass,
+    which costs some tens of microseconds; a `fastmlp.graph.loss` costs no call.
+
     Parameters
     ----------
     function : callable
