@@ -18,10 +18,14 @@ const fm_kernels *fm_kernels_current(int bits) {
 size_t engine_step_size(void) { return sizeof(fm_step); }
 const char *engine_name(int table, int i) {
     switch (table) {
-    case 0: return fm_op_names[i];
-    case 1: return KERNELS.activations[i].name;
-    case 2: return KERNELS.losses[i].name;
-    default: return KERNELS.optimizers[i].name;
+    case 0:
+        return fm_op_names[i];
+    case 1:
+        return KERNELS.activations[i].name;
+    case 2:
+        return KERNELS.losses[i].name;
+    default:
+        return KERNELS.optimizers[i].name;
     }
 }
 
@@ -29,8 +33,8 @@ const char *engine_name(int table, int i) {
  * of every source. Returns a status. */
 int engine_run(int32_t n_steps, int32_t n_threads, fm_step *steps, const fm_part *parts, int32_t n_bases,
                const int64_t (*addresses)[2], const int64_t (*sources)[4], const uint32_t *order, int64_t n_rows,
-               int64_t first, int64_t last, int64_t batch_rows, const double *hyper, int64_t hyper_stride, double *losses,
-               char *out, int64_t out_stride) {
+               int64_t first, int64_t last, int64_t batch_rows, const double *hyper, int64_t hyper_stride,
+               double *losses, char *out, int64_t out_stride) {
     fm_program program = {
         .n_steps = n_steps, .n_threads = n_threads, .bits = KERNELS.bits, .steps = steps, .parts = parts};
     for (int i = 0; i < n_bases; ++i) {
