@@ -39,8 +39,8 @@ pytestmark = pytest.mark.skipif(
 )
 
 # Every function keeps to 2 units in the last place. Where multiply-adds round twice, all float32
-# numbers give at most 2.03.
-ULPS = {"portable": 2.1}
+# numbers give at most 2.18.
+ULPS = {"portable": 2.2}
 DTYPES = {32: np.dtype(np.float32), 64: np.dtype(np.float64)}
 
 
