@@ -412,6 +412,20 @@ def test_transpose_block(target: str, bits: int, filters: Filters) -> None:
     np.testing.assert_array_equal(result[:, size:], 0)
 
 
+def test_lanes(target: str, bits: int, filters: Filters) -> None:
+    block = 512 // bits
+    source = np.arange(1, 2 * block + 1, dtype=DTYPES[bits])
+    result = filters.run(target, bits, "lanes", source)
+    lanes = next(n for n in (2, 4, 8, 16) if (n + 1) * (2 + n + 2 * block) == result.size)
+    for n, row in enumerate(result.reshape(lanes + 1, -1)):
+        part = source[n : 2 * n]
+        total, largest, loaded, stored = np.split(row, [1, 2, 2 + lanes])
+        assert total == part.sum()
+        assert largest == max(part, default=0)
+        np.testing.assert_array_equal(loaded, [*part, *[0] * (lanes - n)])
+        np.testing.assert_array_equal(stored, [7, *part, *[7] * (2 * block - n - 1)])
+
+
 @pytest.mark.skipif(not X86, reason="flags of another architecture")
 @pytest.mark.parametrize("name", ["portable", "avx2", "avx512"])
 def test_compiles_without_warnings_and_calls_no_mathematics(

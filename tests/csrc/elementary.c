@@ -3,8 +3,9 @@
  *   elementary FUNCTION [ALPHA] < numbers > results
  *
  * FUNCTION is one of exp, exp_nonpositive, …; or forward:NAME or backward:NAME of an activation; or transpose, which turns
- * rows of BL + 1 numbers into rows of BL + 3, padding left alone; or names, which lists the activations. A leading "flush:"
- * switches subnormal numbers off, as threads of the engine do.
+ * rows of BL + 1 numbers into rows of BL + 3, padding left alone; or lanes, which gives, for n = 0 … VL, a row of sum,
+ * largest, a vector of n numbers loaded, and a row of sevens into which they were stored; or names, which lists the
+ * activations. A leading "flush:" switches subnormal numbers off, as threads of the engine do.
  * Compile with -DFM_REAL_BITS=32|64 -DTARGET_HEADER='"isa/<isa>.h"' and csrc on the include path. */
 #include <stdio.h>
 #include <stdlib.h>
@@ -89,6 +90,21 @@ int main(int argc, char **argv) {
     } else if (strcmp(what, "transpose") == 0) {
         v_transpose_block(y, BL + 3, x, BL + 1);
         n = (BL + 3) * BL;
+    } else if (strcmp(what, "lanes") == 0) {
+        const size_t width = 2 + VL + 2 * BL;
+        free(y);
+        n = (VL + 1) * width;
+        y = malloc(n * sizeof(real));
+        if (!y) return 1;
+        for (int k = 0; k <= VL; k++) {
+            real *row = y + (size_t)k * width;
+            const vec part = v_load_n(x + k, k);
+            row[0] = v_sum(part);
+            row[1] = v_largest(part);
+            v_store(row + 2, part);
+            for (int i = 0; i < 2 * BL; i++) row[2 + VL + i] = 7;
+            v_store_n(row + 2 + VL + 1, part, k);
+        }
     } else {
         size_t i = 0;
         while (i < sizeof functions / sizeof *functions && strcmp(what, functions[i].name)) i++;
