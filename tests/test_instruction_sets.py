@@ -1,15 +1,14 @@
-"""AVX2 and AVX-512 give the same bits: whole programs, each kernel among them, compared by SHA-256.
+"""AVX2, AVX-512 and NEON give the same bits: whole programs, each kernel among them, by SHA-256.
 
-Where the processor lacks AVX-512, its kernels are compiled for AVX2 with every intrinsic emulated
-(csrc/emulate_avx512) into a library of their own, which takes the place of the engine's programs.
+Instructions that this processor lacks are emulated: AVX-512 by AVX2 (csrc/emulate_avx512), NEON by
+a cross compiler and qemu. The engine with such kernels is a filter (csrc/engine.c) that is given a
+program and its memory, and takes the place of the extension's programs.
 """
 
 from __future__ import annotations
 
-import ctypes
 import hashlib
 import subprocess
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -28,48 +27,42 @@ pytestmark = pytest.mark.skipif(
     not TARGETS or "avx2" not in USABLE, reason="needs a C compiler, the C sources, and AVX2"
 )
 
-STALE = "the extension was built from other sources than those in csrc"
 # In the order of fm_type in csrc/plan.h.
 TYPES = ["f4", "f8", "f2", "i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8"]
 
 
-def build(folder: Path, bits: int) -> ctypes.CDLL:
-    """Compile the emulated engine. Results do not depend on the optimization, the time does."""
-    compiler, *flags = TARGETS["avx512-emulated"].compile
-    library = folder / f"engine_{bits}.so"
-    sources = [
-        CSRC / "run.c",
-        CSRC / "names.c",
-        CSRC / "isa" / f"avx512_f{bits}.c",
-        HERE / "engine.c",
-    ]
-    define = f"-DKERNELS=fm_kernels_avx512_f{bits}"
-    command = [compiler, *FLAGS, "-Og", *flags, "-Wno-unknown-pragmas", define, f"-I{CSRC}"]
-    subprocess.run([*command, "-shared", "-fPIC", *map(str, sources), "-o", library], check=True)
-    engine = ctypes.CDLL(str(library))
-    engine.engine_name.restype = ctypes.c_char_p
-    engine.engine_step_size.restype = ctypes.c_size_t
-    assert engine.engine_step_size() == STEP.itemsize, STALE
-    for number, names in enumerate((_native.opcodes(), *_native.registries())):
-        found = []
-        while name := engine.engine_name(number, len(found)):
-            found.append(name.decode())
-        assert found == list(names), STALE
-    return engine
+class Engine:
+    """The engine of one target and precision, made when it is first asked for."""
+
+    def __init__(self, target, bits, folder):
+        self.target, self.bits = TARGETS[target], bits
+        self.file = folder / f"{target}_{bits}"
+
+    @property
+    def command(self):
+        if not self.file.exists():
+            self.build()
+        return [*self.target.run, str(self.file)]
+
+    def build(self):
+        # Results do not depend on the optimization, the compiler's time does.
+        compiler, *flags = self.target.compile
+        name = f"{self.target.header}_f{self.bits}"
+        sources = [CSRC / "run.c", CSRC / "names.c", CSRC / "isa" / f"{name}.c", HERE / "engine.c"]
+        settings = ["-Og", "-Wno-unknown-pragmas", f"-DKERNELS=fm_kernels_{name}", f"-I{CSRC}"]
+        command = [compiler, *FLAGS, *flags, *settings, *map(str, sources), "-o", str(self.file)]
+        subprocess.run(command, check=True)
+        told = subprocess.run([*self.command, "names"], capture_output=True, check=True, text=True)
+        size, *names = told.stdout.splitlines()
+        tables = [_native.opcodes(), *_native.registries()]
+        assert (int(size), *(line.split() for line in names)) == (
+            STEP.itemsize,
+            *map(list, tables),
+        ), "the extension was built from other sources than those in csrc"
 
 
-@pytest.fixture(scope="module")
-def engines(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("engines")
-    return {bits: build(folder, bits) for bits in (32, 64)}
-
-
-def address(array: np.ndarray | None) -> ctypes.c_void_p:
-    return ctypes.c_void_p(None if array is None else array.ctypes.data)
-
-
-class EmulatedProgram:
-    """What `_native.Program` is, run by another engine and on one thread."""
+class FilteredProgram:
+    """What `_native.Program` is, run by a filter."""
 
     def __init__(self, engine, threads, steps, parts, bases, columns, rows):
         self.engine, self.threads, self.rows, self.columns = engine, threads, rows, columns
@@ -78,44 +71,58 @@ class EmulatedProgram:
     def run(
         self, sources, *, order=None, first=0, last=1, hyper=None, losses=None, out=None, **others
     ):
-        given = np.zeros((4, 4), np.int64)
-        for i, source in enumerate(sources):
-            if self.columns[i] >= 0:
-                kind = TYPES.index(source.dtype.str[1:].replace("b1", "u1"))
-                given[i] = source.ctypes.data, source.strides[0], source.strides[-1], kind
-        memory = np.array([(base.nbytes, base.address) for base in self.bases], np.int64)
-        steps = self.table.copy()  # binding writes into it
-        number = ctypes.c_int64
-        status = self.engine.engine_run(
-            len(steps),
-            self.threads,
-            address(steps),
-            address(self.parts),
-            len(memory),
-            address(memory),
-            address(given),
-            address(order),
-            number(last * self.rows if order is None else len(order)),
-            number(first),
-            number(last),
-            number(self.rows),
-            address(hyper),
-            number(0 if hyper is None else hyper.shape[1]),
-            address(losses),
-            address(out),
-            number(0 if out is None else out.strides[0]),
+        rows = last * self.rows if order is None else len(order)
+        scalars = 0 if hyper is None else hyper.shape[1]
+        width = 0 if out is None else out.strides[0]
+        numbers = [self.threads, len(self.bases), rows, first, last, self.rows, scalars, width]
+        memory = [np.frombuffer(base, np.uint8) for base in self.bases]
+        arrays = [np.array(numbers), self.table, self.parts, *memory]
+        for i in range(4):
+            source = sources[i] if i < len(sources) and self.columns[i] >= 0 else np.zeros(0, "u1")
+            if not (source.flags.c_contiguous or source.flags.f_contiguous):
+                source = source.copy()
+            kind = TYPES.index(source.dtype.str[1:].replace("b1", "u1"))
+            arrays += [np.array([source.strides[0], source.strides[-1], kind]), source]
+        arrays += [
+            array if array is not None else np.zeros(0) for array in (order, hyper, losses, out)
+        ]
+        message = b"".join(
+            array.nbytes.to_bytes(8, "little") + array.tobytes("A") for array in arrays
         )
-        assert status == 0
+        done = subprocess.run(self.engine.command, input=message, capture_output=True, check=True)
+        result, place = np.frombuffer(done.stdout, np.uint8), 0
+        for array in (*memory, losses, out):
+            if array is not None:
+                part = result[place : place + array.nbytes]
+                array[...] = part.view(array.dtype).reshape(array.shape)
+                place += array.nbytes
+        assert place == len(result)
         return last
 
 
-@pytest.fixture(params=["emulated", *(name for name in USABLE if name == "avx512")])
-def both(request, engines, monkeypatch):
-    """Return a function that calls another one on AVX2 and on AVX-512, and returns both results."""
+OTHERS = [
+    pytest.param(
+        name,
+        marks=pytest.mark.skipif(bool(TARGETS[name].trouble), reason=TARGETS[name].trouble),
+    )
+    for name in ("avx512", "avx512-emulated", "neon")
+    if name in TARGETS
+]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("engines")
+
+
+@pytest.fixture(params=OTHERS)
+def both(request, folder, monkeypatch):
+    """Return a function that calls one on AVX2 and on another target, and returns both results."""
     before = _native.isa()
 
-    def emulated(bits, threads, steps, parts, bases, columns, result_columns, rows):
-        return EmulatedProgram(engines[bits], threads, steps, parts, bases, columns, rows)
+    def filtered(bits, threads, steps, parts, bases, columns, result_columns, rows):
+        engine = Engine(request.param, bits, folder)
+        return FilteredProgram(engine, threads, steps, parts, bases, columns, rows)
 
     def compare(function, *args, **settings):
         _native.choose_isa("avx2")
@@ -124,7 +131,7 @@ def both(request, engines, monkeypatch):
             _native.choose_isa("avx512")
             return expected, function(*args, **settings)
         with monkeypatch.context() as patch:
-            patch.setattr(_native, "Program", emulated)
+            patch.setattr(_native, "Program", filtered)
             patch.setattr(_native, "FastPredict", lambda *args: None)
             return expected, function(*args, **settings)
 

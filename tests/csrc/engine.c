@@ -1,5 +1,11 @@
-/* The engine with the kernels of one target and precision, as a library of its own, for tests/test_instruction_sets.py.
- * Compile it with csrc/run.c and the target's file, and with -DKERNELS=<that file's table>. */
+/* The engine with the kernels of one target and precision as a filter, for tests/test_instruction_sets.py: reads a program
+ * and all memory that it works on, runs it, and writes the memory back. Called with an argument, it prints what Python has
+ * to know: the size of a step, and the names of operations, activations, losses and optimizers.
+ *
+ * Compile with csrc/run.c, csrc/names.c and the target's file, and with -DKERNELS=<that file's table>. */
+#include <stdio.h>
+#include <stdlib.h>
+
 #include "fastmlp.h"
 #include "isa/runtime.h"
 #include "kernels/table.h"
@@ -13,56 +19,87 @@ const fm_kernels *fm_kernels_current(int bits) {
     return &KERNELS;
 }
 
-/* Bytes of a step, and the names that Python knows the numbers of: operations, activations, losses, optimizers. A table
- * ends with NULL. */
-size_t engine_step_size(void) { return sizeof(fm_step); }
-const char *engine_name(int table, int i) {
-    switch (table) {
-    case 0:
-        return fm_op_names[i];
-    case 1:
-        return KERNELS.activations[i].name;
-    case 2:
-        return KERNELS.losses[i].name;
-    default:
-        return KERNELS.optimizers[i].name;
-    }
+static void print_names(void) {
+    printf("%zu\n", sizeof(fm_step));
+    for (int i = 0; fm_op_names[i]; ++i) printf("%s ", fm_op_names[i]);
+    puts("");
+    for (int i = 0; KERNELS.activations[i].name; ++i) printf("%s ", KERNELS.activations[i].name);
+    puts("");
+    for (int i = 0; KERNELS.losses[i].name; ++i) printf("%s ", KERNELS.losses[i].name);
+    puts("");
+    for (int i = 0; KERNELS.optimizers[i].name; ++i) printf("%s ", KERNELS.optimizers[i].name);
+    puts("");
 }
 
-/* Binds and runs. `addresses` are (bytes, address) of every base; `sources` are (address, row stride, column stride, type)
- * of every source. Returns a status. */
-int engine_run(int32_t n_steps, int32_t n_threads, fm_step *steps, const fm_part *parts, int32_t n_bases,
-               const int64_t (*addresses)[2], const int64_t (*sources)[4], const uint32_t *order, int64_t n_rows,
-               int64_t first, int64_t last, int64_t batch_rows, const double *hyper, int64_t hyper_stride,
-               double *losses, char *out, int64_t out_stride) {
+/* An array: its bytes and, before them, how many; NULL for none. */
+typedef struct {
+    int64_t size;
+    char *data;
+} array;
+
+static array take(void) {
+    array a = {0, NULL};
+    if (fread(&a.size, sizeof a.size, 1, stdin) != 1) exit(2);
+    if (a.size == 0) return a;
+    a.data = aligned_alloc(64, ((size_t)a.size + 63) / 64 * 64);
+    if (!a.data || fread(a.data, 1, (size_t)a.size, stdin) != (size_t)a.size) exit(2);
+    return a;
+}
+
+static void give(array a) {
+    if (fwrite(a.data, 1, (size_t)a.size, stdout) != (size_t)a.size) exit(3);
+}
+
+int main(int count, char **arguments) {
+    (void)arguments;
+    if (count > 1) {
+        print_names();
+        return 0;
+    }
+    /* threads, bases, rows in the order, first, last, rows of a mini-batch, scalars of a step, bytes of a row of the result */
+    const array header = take();
+    const int64_t *number = (const int64_t *)header.data;
+    const array steps = take(), parts = take();
     fm_program program = {
-        .n_steps = n_steps, .n_threads = n_threads, .bits = KERNELS.bits, .steps = steps, .parts = parts};
-    for (int i = 0; i < n_bases; ++i) {
-        program.base_size[i] = addresses[i][0];
-        program.base[i] = (char *)(intptr_t)addresses[i][1];
+        .n_steps = (int32_t)(steps.size / (int64_t)sizeof(fm_step)),
+        .n_threads = (int32_t)number[0],
+        .bits = KERNELS.bits,
+        .steps = (fm_step *)steps.data,
+        .parts = (const fm_part *)parts.data,
+    };
+    array bases[FM_BASES];
+    for (int i = 0; i < number[1]; ++i) {
+        bases[i] = take();
+        program.base[i] = bases[i].data;
+        program.base_size[i] = bases[i].size;
     }
     const int status = fm_bind(&program);
-    if (status != FM_OK) return status;
+    if (status != FM_OK) {
+        fprintf(stderr, "%s\n", fm_status_text(status));
+        return 1;
+    }
     fm_call call = {
-        .order32 = order,
-        .n_rows = n_rows,
-        .first = first,
-        .last = last,
-        .batch_rows = batch_rows,
-        .hyper = hyper,
-        .hyper_stride = hyper_stride,
-        .losses = losses,
-        .out = out,
-        .out_stride = out_stride,
+        .n_rows = number[2],
+        .first = number[3],
+        .last = number[4],
+        .batch_rows = number[5],
+        .hyper_stride = number[6],
+        .out_stride = number[7],
     };
     for (int i = 0; i < FM_SOURCES; ++i) {
-        call.source[i] = (fm_source){
-            .data = (const char *)(intptr_t)sources[i][0],
-            .row_stride = sources[i][1],
-            .col_stride = sources[i][2],
-            .type = (int32_t)sources[i][3],
-        };
+        const array kind = take(); /* stride of rows, stride of columns, type */
+        const int64_t *of = (const int64_t *)kind.data;
+        call.source[i] =
+            (fm_source){.row_stride = of[0], .col_stride = of[1], .type = (int32_t)of[2], .data = take().data};
     }
+    call.order32 = (const uint32_t *)take().data;
+    call.hyper = (const double *)take().data;
+    const array losses = take(), out = take();
+    call.losses = (double *)losses.data;
+    call.out = out.data;
     fm_run(&program, &call);
-    return FM_OK;
+    for (int i = 0; i < number[1]; ++i) give(bases[i]);
+    give(losses);
+    give(out);
+    return 0;
 }
