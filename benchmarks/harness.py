@@ -20,6 +20,9 @@ from workloads import Workload
 #: (Intel's OpenMP spins for 0.2 s, the others for less).
 SETTLE = 0.25
 
+#: See `compare`.
+HOPELESS = 4.0
+
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "FASTMLP_NUM_THREADS")
 
 
@@ -198,6 +201,9 @@ def compare(
 ) -> Result:
     """Measure every variant on the workload, in turn: A B C A B C …
 
+    The fastest variant of a peer counts: one that is `HOPELESS` times as slow as another of the
+    same peer is measured once only, unless it is the peer's first, which stands for the default.
+
     Parameters
     ----------
     workload : Workload
@@ -215,6 +221,7 @@ def compare(
     """
     skipped, running = [], []
     peak, source = 0.0, ""
+    fastest: dict[str, float] = {}
     steps = workload.batches if workload.kind == "train" else 1
     try:
         for name, variant in variants:
@@ -252,6 +259,9 @@ def compare(
                 peak = max(peak, answer["gflops"])
                 time.sleep(SETTLE)
             for row, process in list(running):
+                slow = number > 0 and row.best > HOPELESS * fastest[row.peer]
+                if slow and row.variant != peers.load(row.peer).VARIANTS[0]:
+                    continue
                 try:
                     answer = process.ask(do="measure", seconds=seconds)
                 except WorkerFailure as failure:
@@ -260,6 +270,7 @@ def compare(
                     process.close()
                     continue
                 row.means.append(answer["mean"] / steps)
+                fastest[row.peer] = min(row.means[-1], fastest.get(row.peer, float("inf")))
                 if number == 0:
                     row.memory_first = answer["memory"]["now"]
                 row.memory_last = answer["memory"]["now"]
