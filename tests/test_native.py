@@ -100,17 +100,44 @@ def test_a_value_with_two_readers(dtype, isa):
 # --- optimizers -----------------------------------------------------------------------------------
 
 
+def with_groups(make):
+    """Return an optimizer with a schedule and a parameter group for biases and one for a layer."""
+    made = make()
+    decay = {"weight_decay": 0.05} if "weight_decay" in made.settings else {}
+    made.groups = [("*.bias", {"lr_scale": 0.5}), ("1.*", {"lr": 0.003, **decay})]
+    made.lr = schedules.Exponential(made.lr, gamma=0.9)
+    return made
+
+
 @OPTIMIZERS
 def test_groups_and_schedules(optimizer, dtype, isa):
-    def make():
-        made = optimizer()
-        decay = {"weight_decay": 0.05} if "weight_decay" in made.settings else {}
-        made.groups = [("*.bias", {"lr_scale": 0.5}), ("1.*", {"lr": 0.003, **decay})]
-        made.lr = schedules.Exponential(made.lr, gamma=0.9)
-        return made
-
     # Eight steps, since RAdam begins to rectify at the sixth.
-    compare_training(cases.Shape((4, 17, 3), 5), dtype, MSE, make, batches=8)
+    shape = cases.Shape((4, 17, 3), 5)
+    compare_training(shape, dtype, MSE, lambda: with_groups(optimizer), batches=8)
+
+
+@OPTIMIZERS
+def test_single_steps_have_the_bits_of_a_span(optimizer, dtype):
+    # More steps than rows of scalars that are computed at once.
+    steps, batch = 300, 2
+    x, y = cases.inputs(steps * batch, 4), cases.targets("real", steps * batch, 3)
+    results = []
+    for single in (False, True):
+        model, made = cases.mlp(cases.Shape((4, 5, 3), batch), dtype=dtype), with_groups(optimizer)
+        values = np.zeros(steps)
+        executor = native.Executor(model, MSE.loss, made, threads=1)
+        trainer = fm.Trainer(model, loss="mse", optimizer=made, threads=1)
+        for first, last in ((0, 40), (40, steps)):
+            if single:
+                for i in range(first, last):
+                    rows = slice(batch * i, batch * (i + 1))
+                    values[i] = trainer.step(x[rows], y[rows])
+            else:
+                executor.train(Source(x, y), None, batch, first, last, values)
+            made.lr = schedules.Exponential(0.005, gamma=0.99)
+        results.append([values, model.flat_parameters.array().copy()])
+    for span, steps in zip(*results, strict=True):
+        np.testing.assert_array_equal(steps, span)
 
 
 def test_rectification_begins(dtype, isa):
