@@ -1,0 +1,469 @@
+"""What the estimators do beyond scikit-learn's numbers: their place in its tools, and its gaps."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+import subprocess
+import sys
+import threading
+import warnings
+
+import numpy as np
+import pytest
+
+pytest.importorskip("sklearn", reason="scikit-learn is not installed")
+
+import joblib
+import scipy.sparse
+from sklearn.base import clone
+from sklearn.calibration import CalibratedClassifierCV
+from sklearn.datasets import load_digits, load_iris, make_regression
+from sklearn.exceptions import ConvergenceWarning, NotFittedError
+from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils._param_validation import InvalidParameterError
+
+import fastmlp as fm
+from fastmlp import activations, callbacks, losses, optimizers, schedules
+from fastmlp.estimators import rows, updates
+
+pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+
+
+@pytest.fixture(scope="module")
+def digits():
+    x, y = load_digits(return_X_y=True)
+    return x[:600] / 16.0, y[:600]
+
+
+@pytest.fixture(scope="module")
+def curve():
+    x, y = make_regression(300, 6, noise=1.0, random_state=0)
+    return x, y / y.std()
+
+
+def quick(**settings):
+    return fm.MLPClassifier(
+        **{"hidden_layer_sizes": (16,), "random_state": 0, "max_iter": 8} | settings
+    )
+
+
+def quick_regressor(**settings):
+    return fm.MLPRegressor(
+        **{"hidden_layer_sizes": (16,), "random_state": 0, "max_iter": 30} | settings
+    )
+
+
+# --- where it is used ---
+
+
+def test_without_scikit_learn_the_error_says_what_to_install():
+    code = (
+        "import sys; sys.modules['sklearn'] = None\n"
+        "import fastmlp\n"
+        "try: fastmlp.MLPClassifier\n"
+        "except ImportError as error: print(error)\n"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert 'pip install "fastmlp[sklearn]"' in result.stdout
+
+
+def test_scikit_learn_is_imported_only_when_used():
+    code = "import sys, fastmlp; dir(fastmlp); print('sklearn' in sys.modules)"
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert result.stdout.strip() == "False"
+
+
+def test_in_a_pipeline_and_a_grid_search(digits):
+    pipeline = make_pipeline(StandardScaler(), quick(max_iter=30, learning_rate_init=0.01))
+    search = GridSearchCV(pipeline, {"mlpclassifier__alpha": [1e-4, 1e-2]}, cv=2).fit(*digits)
+    assert search.best_score_ > 0.8
+    assert cross_val_score(pipeline, *digits, cv=2).shape == (2,)
+
+
+def test_calibrated(digits):
+    model = CalibratedClassifierCV(quick(), cv=2).fit(*digits)
+    assert model.predict_proba(digits[0]).shape == (600, 10)
+
+
+def threads_of_a_worker(x, y):
+    model = quick(max_iter=2).fit(x, y)
+    return model._training.executor.threads or fm.get_num_threads()
+
+
+def test_processes_of_joblib_share_the_cores(digits):
+    cores = fm.config.usable_cores()
+    workers = 2
+    used = joblib.Parallel(n_jobs=workers, backend="loky")(
+        joblib.delayed(threads_of_a_worker)(*digits) for _ in range(workers)
+    )
+    assert max(used) * workers <= max(cores, workers)
+
+
+def test_threads_of_joblib_share_the_cores(digits):
+    used = joblib.Parallel(n_jobs=2, backend="threading")(
+        joblib.delayed(threads_of_a_worker)(*digits) for _ in range(2)
+    )
+    assert used == [1, 1]
+
+
+def test_a_thread_of_ones_own_has_all_cores(digits):
+    seen = []
+    thread = threading.Thread(target=lambda: seen.append(quick()._threads()))
+    thread.start()
+    thread.join()
+    assert seen == [None]
+    assert quick(threads=3)._threads() == 3
+
+
+def test_threads_change_nothing(digits):
+    one, two = (quick(threads=n).fit(*digits) for n in (1, 2))
+    np.testing.assert_array_equal(one.coefs_[0], two.coefs_[0])
+
+
+def test_data_frames_give_feature_names(curve):
+    pandas = pytest.importorskip("pandas", reason="pandas is not installed")
+    x, y = curve
+    frame = pandas.DataFrame(x, columns=list("abcdef"))
+    model = quick_regressor(early_stopping=True).fit(frame, pandas.Series(y))
+    assert list(model.feature_names_in_) == list("abcdef")
+    with pytest.warns(UserWarning, match="does not have valid feature names"):
+        bare = model.predict(x)
+    np.testing.assert_array_equal(model.predict(frame), bare)
+    with pytest.raises(ValueError, match="feature names"):
+        model.predict(frame.rename(columns={"a": "z"}))
+    pipeline = make_pipeline(StandardScaler(), quick_regressor()).set_output(transform="pandas")
+    assert list(pipeline.fit(frame, y)[-1].feature_names_in_) == list("abcdef")
+
+
+def test_polars_frames(curve):
+    polars = pytest.importorskip("polars", reason="polars is not installed")
+    x, y = curve
+    frame = polars.DataFrame(x, schema=list("abcdef"))
+    model = quick_regressor().fit(frame, y)
+    assert list(model.feature_names_in_) == list("abcdef")
+    np.testing.assert_array_equal(model.predict(frame), quick_regressor().fit(x, y).predict(x))
+
+
+# --- copies ---
+
+
+@pytest.mark.parametrize("solver", ["adam", "sgd"])
+@pytest.mark.parametrize(
+    "copied",
+    [lambda m: pickle.loads(pickle.dumps(m)), copy.deepcopy],
+    ids=["pickle", "deepcopy"],
+)
+def test_a_copy_goes_on_as_the_original(digits, copied, solver):
+    x, y = digits
+    model = quick(solver=solver).fit(x, y)
+    twin = copied(model)
+    np.testing.assert_array_equal(twin.predict_proba(x), model.predict_proba(x))
+    for one in (model, twin):
+        one.partial_fit(x, y)
+    np.testing.assert_array_equal(twin.coefs_[0], model.coefs_[0])
+    assert twin.coefs_[0] is not model.coefs_[0]
+
+
+def test_a_clone_has_the_parameters_alone():
+    model = quick(solver=optimizers.AdamW(lr=0.01), loss=losses.CrossEntropy(label_smoothing=0.1))
+    twin = clone(model)
+    assert twin.loss == model.loss
+    assert twin.solver.lr == 0.01
+    assert not hasattr(twin, "coefs_")
+
+
+# --- weights ---
+
+
+def test_weights_are_live(digits):
+    x, y = digits
+    model = quick().fit(x, y)
+    before = model.predict_proba(x)
+    model.coefs_[0][...] = 0.0
+    assert np.ptp(model.predict_proba(x), axis=0).max() == 0.0
+    model.coefs_[0] = np.ones((64, 16))
+    assert (model.coefs_[0] == 1.0).all()
+    assert not np.array_equal(model.predict_proba(x), before)
+
+
+def test_weights_can_be_replaced(digits):
+    x, y = digits
+    model, other = quick().fit(x, y), quick(random_state=1).fit(x, y)
+    model.coefs_, model.intercepts_ = other.coefs_, other.intercepts_
+    np.testing.assert_array_equal(model.predict_proba(x), other.predict_proba(x))
+    larger = quick(hidden_layer_sizes=(9, 8)).fit(x, y)
+    model.set_params(hidden_layer_sizes=(9, 8))
+    model.coefs_, model.intercepts_ = larger.coefs_, larger.intercepts_
+    np.testing.assert_array_equal(model.predict_proba(x), larger.predict_proba(x))
+
+
+def test_the_network_is_a_sequential(digits, tmp_path):
+    x, y = digits
+    model = quick().fit(x, y)
+    model.model_.save(tmp_path / "m.safetensors")
+    loaded = fm.load(tmp_path / "m.safetensors")
+    np.testing.assert_array_equal(loaded.predict(x), model.predict_proba(x))
+
+
+def test_before_fit():
+    model = quick()
+    assert not hasattr(model, "coefs_")
+    with pytest.raises(NotFittedError):
+        model.predict(np.zeros((1, 2)))
+
+
+# --- sparse input ---
+
+
+@pytest.mark.parametrize("solver", ["adam", "lbfgs"])
+@pytest.mark.parametrize("form", ["csr_matrix", "csc_matrix", "csr_array"])
+def test_sparse_input(digits, solver, form, monkeypatch):
+    x, y = digits
+    settings = {"solver": solver, "max_iter": 4}
+    # A few mini-batches, and a few rows in prediction, are dense at the same time.
+    monkeypatch.setattr(rows, "_DENSE_BYTES", 250 * 64 * 8)
+    dense = quick(batch_size=100, **settings).fit(x, y, sample_weight=np.arange(600) % 5 + 1.0)
+    sparse = getattr(scipy.sparse, form)(x)
+    model = quick(batch_size=100, **settings).fit(sparse, y, sample_weight=np.arange(600) % 5 + 1.0)
+    # Chunks of L-BFGS are others, so its sums are rounded otherwise.
+    np.testing.assert_allclose(model.coefs_[0], dense.coefs_[0], atol=1e-9)
+    np.testing.assert_allclose(model.predict_proba(sparse), dense.predict_proba(x), atol=1e-9)
+
+
+def test_sparse_indicators_of_labels(digits):
+    x, y = digits
+    labels = np.stack([y > 4, y % 2 == 0], axis=1).astype(int)
+    model = quick().fit(x, scipy.sparse.csr_matrix(labels))
+    assert scipy.sparse.issparse(model.predict(x))
+    dense = quick().fit(x, labels)
+    np.testing.assert_array_equal(model.predict(x).toarray(), dense.predict(x))
+
+
+# --- more than scikit-learn has ---
+
+
+def test_class_weight_is_sample_weight(digits):
+    x, y = digits
+    weights = {label: 1.0 + label for label in range(10)}
+    model = quick(class_weight=weights).fit(x, y)
+    same = quick().fit(x, y, sample_weight=1.0 + y)
+    np.testing.assert_array_equal(model.coefs_[0], same.coefs_[0])
+    both = quick(class_weight=weights).fit(x, y, sample_weight=np.full(600, 2.0))
+    np.testing.assert_allclose(
+        both.loss_curve_, quick().fit(x, y, sample_weight=2.0 + 2.0 * y).loss_curve_
+    )
+    with pytest.raises(ValueError, match="balanced"):
+        quick(class_weight="balanced").partial_fit(x, y, classes=range(10))
+
+
+def test_balanced_classes():
+    x, y = load_iris(return_X_y=True)
+    x, y = x[40:], y[40:]  # ten of the first class
+    plain, balanced = (
+        fm.MLPClassifier(random_state=0, max_iter=10, class_weight=w).fit(x, y)
+        for w in (None, "balanced")
+    )
+    assert (balanced.predict(x) == 0).sum() > (plain.predict(x) == 0).sum()
+
+
+def test_an_activation_for_each_layer(digits):
+    kinds = ["gelu", activations.LeakyReLU(0.1)]
+    model = quick(hidden_layer_sizes=(8, 7), activation=kinds).fit(*digits)
+    assert [layer.activation.name for layer in model.model_.layers] == [
+        "gelu",
+        "leaky_relu",
+        "softmax",
+    ]
+    with pytest.raises(ValueError, match="list of 1"):
+        quick(activation=kinds).fit(*digits)
+
+
+def test_an_output_activation(curve):
+    x, y = curve
+    model = quick_regressor(output_activation="softplus").fit(x, y)
+    assert model.predict(x).min() > 0.0
+    assert model.out_activation_ == "softplus"
+
+
+@pytest.mark.parametrize("loss", ["mae", "huber", losses.Quantile(0.9), "poisson"])
+def test_losses_of_regression(curve, loss):
+    x, y = curve
+    model = quick_regressor(loss=loss, max_iter=200, learning_rate_init=0.01).fit(x, np.abs(y))
+    assert model.loss_curve_[-1] < model.loss_curve_[0]
+    if isinstance(loss, losses.Quantile):
+        assert 0.8 < (np.abs(y) <= model.predict(x)).mean() < 0.98
+
+
+@pytest.mark.parametrize("from_logits", [False, True])
+def test_a_loss_of_classification(digits, from_logits):
+    loss = losses.CrossEntropy(from_logits=from_logits, label_smoothing=0.2)
+    model = quick(loss=loss, max_iter=100, early_stopping=True).fit(*digits)
+    # Smoothed targets keep probabilities away from one.
+    assert model.predict_proba(digits[0]).max() < 0.97
+    assert model.validation_loss_curve_[-1] < model.validation_loss_curve_[0]
+
+
+@pytest.mark.parametrize("solver", ["adamw", "rmsprop", optimizers.SGD(lr=0.1, momentum=0.9)])
+def test_other_optimizers(digits, solver):
+    x, y = digits
+    model = quick(solver=solver, max_iter=15, learning_rate_init=0.01).fit(x, y)
+    assert model.score(x, y) > 0.9
+    again = quick(solver=solver, max_iter=15, learning_rate_init=0.01).fit(x, y)
+    np.testing.assert_array_equal(again.coefs_[0], model.coefs_[0])
+
+
+def test_the_penalty_of_other_optimizers(digits):
+    # Adam's ε does not matter here, and all mini-batches have the same size.
+    x, y = digits
+    settings = {"alpha": 5.0, "batch_size": 100, "epsilon": 1e-20}
+    own = quick(solver=optimizers.Adam(eps=1e-20), **settings).fit(x, y)
+    same = quick(solver="adam", **settings).fit(x, y)
+    np.testing.assert_allclose(own.coefs_[0], same.coefs_[0], atol=1e-9)
+    np.testing.assert_allclose(own.loss_curve_, same.loss_curve_, rtol=2e-5)
+
+
+@pytest.mark.parametrize("solver", ["adam", "sgd", "adamw"])
+def test_a_schedule(digits, solver):
+    rates = schedules.Constant(0.0).then(schedules.Constant(0.05), at=18)
+    model = quick(solver=solver, learning_rate=rates, max_iter=6, alpha=0.0, shuffle=False)
+    model.fit(*digits)
+    loss = model.loss_curve_
+    # Six epochs of three mini-batches: nothing is learned in them, and twelve more do.
+    np.testing.assert_allclose(loss, loss[0])
+    model.set_params(max_iter=18).fit(*digits)
+    assert model.loss_curve_[-1] < 0.9 * loss[0]
+
+
+def test_callbacks_see_and_stop(digits):
+    seen, batches = [], []
+    watch = callbacks.LambdaCallback(
+        on_epoch_end=lambda epoch, logs: seen.append((epoch, dict(logs))),
+        on_train_batch_end=lambda batch, logs: batches.append(batch),
+    )
+    stop = callbacks.EarlyStopping("val_loss", patience=0, min_delta=10.0)
+    model = quick(callbacks=[watch, stop], early_stopping=True).fit(*digits)
+    assert model.n_iter_ == len(seen) == 2
+    assert batches == [0, 1, 2] * 2
+    assert seen[1][0] == 1
+    assert seen[1][1] == {
+        "loss": model.loss_curve_[1],
+        "val_loss": model.validation_loss_curve_[1],
+        "val_score": model.validation_scores_[1],
+    }
+
+
+def test_callbacks_change_nothing_else(digits):
+    watch = callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: None)
+    watched, plain = quick(callbacks=[watch]).fit(*digits), quick().fit(*digits)
+    np.testing.assert_array_equal(watched.coefs_[0], plain.coefs_[0])
+    np.testing.assert_allclose(watched.loss_curve_, plain.loss_curve_, rtol=1e-5)
+
+
+def test_an_interrupted_training_is_kept(digits):
+    def interrupt(epoch, logs):
+        if epoch == 2:
+            raise KeyboardInterrupt
+
+    model = quick(callbacks=[callbacks.LambdaCallback(on_epoch_end=interrupt)])
+    with pytest.warns(UserWarning, match="interrupted"):
+        model.fit(*digits)
+    assert model.n_iter_ == 3
+    assert model.predict(digits[0]).shape == (600,)
+
+
+def test_dtype_decides_over_the_data(digits):
+    x, y = digits
+    model = quick(dtype="float32").fit(x, y)
+    assert model.coefs_[0].dtype == np.float32
+    np.testing.assert_allclose(model.loss_curve_, quick().fit(x, y).loss_curve_, rtol=1e-4)
+    assert quick(dtype=np.float32, solver="lbfgs").fit(x, y).coefs_[0].dtype == np.float32
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"activation": "rely"},
+        {"solver": "adamm"},
+        {"loss": "squared"},
+        {"learning_rate": 0.1},
+        {"threads": 0},
+        {"callbacks": "all"},
+        {"dtype": "float16"},
+        {"class_weight": "even"},
+    ],
+    ids=lambda settings: next(iter(settings)),
+)
+def test_refused_parameters(digits, settings):
+    with pytest.raises(InvalidParameterError, match=next(iter(settings))):
+        quick(**settings).fit(*digits)
+
+
+def test_poisson_refuses_negative_targets(curve):
+    with pytest.raises(ValueError, match="y must be >= 0"):
+        quick_regressor(loss="poisson").fit(*curve)
+
+
+# --- update rules as rows of scalars ---
+
+
+def test_the_row_of_adam_is_scikit_learns_formula():
+    from sklearn.neural_network._stochastic_optimizers import AdamOptimizer
+
+    rng = np.random.RandomState(0)
+    w, slots = rng.normal(size=20), [np.zeros(20), np.zeros(20)]
+    expected = [w.copy()]
+    theirs = AdamOptimizer(expected, 0.01, 0.8, 0.95, 1e-2)
+    ours = updates.Adam(0.01, (0.8, 0.95), 1e-2)
+    ours.penalize(1, np.zeros(9))
+    for step in range(1, 10):
+        g = rng.normal(size=20)
+        theirs.update_params(expected, [g])
+        ours.update(w, g, slots, ours.hyper(step, 1)[0])
+        np.testing.assert_allclose(w, expected[0], rtol=1e-12)
+
+
+@pytest.mark.parametrize("nesterov", [False, True])
+def test_the_velocity_survives_a_change_of_rate(nesterov):
+    from sklearn.neural_network._stochastic_optimizers import SGDOptimizer
+
+    model = fm.Sequential([fm.Dense(3)], input_size=4, dtype="float64")
+    specs = model.parameter_specs
+    expected = [model.parameters[spec.name].copy() for spec in specs]
+    theirs = SGDOptimizer(expected, 0.1, "invscaling", 0.9, nesterov, 0.5)
+    ours = updates.SGD(updates.ChangingRate(0.1), 0.9, nesterov)
+    ours.penalize(1, np.zeros(9))
+    rng = np.random.RandomState(0)
+    for step in range(1, 10):
+        gradients = [rng.normal(size=spec.shape) for spec in specs]
+        for spec, g in zip(specs, gradients, strict=True):
+            model.gradients[spec.name] = g
+        theirs.update_params(expected, gradients)
+        ours.step(model)
+        if step % 3 == 0:
+            theirs.iteration_ends(step)
+            ours.change_rate(theirs.learning_rate, model)
+    for spec, values in zip(specs, expected, strict=True):
+        np.testing.assert_allclose(model.parameters[spec.name], values, rtol=1e-12)
+
+
+def test_biases_are_not_penalized():
+    optimizer = updates.Adam(0.1, (0.9, 0.999), 1e-8)
+    optimizer.penalize(5, np.array([0.5, 0.25]))
+    column = optimizer.hyper_names.index("coupled_weight_decay")
+    assert optimizer.hyper(5, 2, group=0)[:, column].tolist() == [0.5, 0.25]
+    assert optimizer.hyper(5, 2, group=1)[:, column].tolist() == [0.0, 0.0]
+
+
+def test_no_warning_where_all_goes_well(digits):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        quick(tol=10.0, n_iter_no_change=1).fit(*digits)
+    with pytest.warns(ConvergenceWarning, match="Maximum iterations"):
+        quick().fit(*digits)
