@@ -14,9 +14,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 import fastmlp as fm
 
 # Its tests let pass that a few epochs do not converge.
-pytestmark = pytest.mark.filterwarnings(
-    "default", "ignore::sklearn.exceptions.ConvergenceWarning"
-)
+pytestmark = pytest.mark.filterwarnings("default", "ignore::sklearn.exceptions.ConvergenceWarning")
 
 # It calls scikit-learn's private `_loss_grad_lbfgs`; gradients are checked in test_gradients.py.
 PRIVATE = {"test_gradient"}
