@@ -455,7 +455,7 @@ class Guards:
         monkeypatch.setattr(native, "Layout", GuardedLayout)
         monkeypatch.setattr(layout.Panels, "__init__", self._panels(layout.Panels.__init__))
         monkeypatch.setattr(native._Programs, "__init__", self._arena(native._Programs.__init__))
-        for name in ("_allocate", "_image"):
+        for name in ("allocate", "image"):
             original = getattr(lowering.Lowering, name)
             monkeypatch.setattr(lowering.Lowering, name, self._gaps(original))
 

@@ -459,7 +459,7 @@ class Executor(BaseExecutor):
         ):
             programs = self._lower(1, keep=False)
             lowering = programs.lowering
-            steps = [*lowering.forward, lowering.scatter(lowering.plan.output)]
+            steps = [*lowering.forward, *lowering.output_steps(lowering.plan.output)]
             program = programs.get("predict", steps, 1, "rows", out.shape[1])
             vectors = (self.model.flat_parameters, self.model.flat_states)
             self.fast_predict = _native.FastPredict(
@@ -476,7 +476,7 @@ class Executor(BaseExecutor):
         if programs is None or programs._bases[1] is not buffers[0]:
             programs = self._lower(chunk, keep=False, logits=logits)
         lowering = programs.lowering
-        steps = [*lowering.forward, lowering.scatter(lowering.plan.output)]
+        steps = [*lowering.forward, *lowering.output_steps(lowering.plan.output)]
         program = programs.get("predict", steps, threads, "rows", lowering.plan.output.cols)
         program.run((x,), first=0, last=count, out=out)
         self._cache[key] = programs
@@ -494,7 +494,7 @@ class Executor(BaseExecutor):
         """Run the forward steps on one mini-batch, which stays in the arena; return the output."""
         lowering = programs.lowering
         out = np.empty((len(x), lowering.plan.output.cols), self.model.dtype)
-        steps = [*lowering.forward, lowering.scatter(lowering.plan.output)]
+        steps = [*lowering.forward, *lowering.output_steps(lowering.plan.output)]
         threads = self._threads(programs.multiply_adds)
         programs.get("forward", steps, threads, "rows", out.shape[1]).run((x,), out=out)
         return out
@@ -507,7 +507,7 @@ class Executor(BaseExecutor):
         self._transpose(programs)
         lowering = programs.lowering
         out = np.empty((len(grad), lowering.plan.input.cols), self.model.dtype)
-        steps = [*lowering.backward, lowering.scatter(lowering.plan.input_gradient)]
+        steps = [*lowering.backward, *lowering.output_steps(lowering.plan.input_gradient)]
         threads = self._threads(programs.multiply_adds)
         hyper = np.zeros((1, HYPER))
         program = programs.get("backward", steps, threads, "rows", out.shape[1])

@@ -1,0 +1,207 @@
+"""Products with weights, forward and backward, and the gradients of weights with their updates."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fastmlp.backends.lowering.elementwise import activation_number, has_kernel
+from fastmlp.backends.lowering.steps import (
+    FINISH_FORWARD,
+    FINISH_NONE,
+    GRADIENTS,
+    SLOTS,
+    Access,
+    Lowered,
+    Matrix,
+    UnsupportedStep,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from fastmlp.backends.lowering.lowering import Lowering
+    from fastmlp.plan import Step, Value
+
+# Share of the second-level cache that the operand which is passed over again and again may fill.
+_L2_SHARE = 0.5
+
+
+def _dense(low: Lowering, step: Step) -> None:
+    (x, weight, *bias), (result,) = step.reads, step.writes
+    finish, sums = (FINISH_NONE, 0, 0.0), None
+    activation = low.sole_reader(result, "activation")
+    if activation is not None and has_kernel(low, activation):
+        finish = (FINISH_FORWARD, *activation_number(low, activation))
+        low.done.add(activation)
+        if activation.attrs["fn"].derivative_from == "input" and low.plan.backward:
+            sums = result
+        result = activation.writes[0]
+    at = {0: low.matrix(x), 1: low.matrix(weight), 3: low.matrix(result)}
+    if bias:
+        at[2] = low.matrix(bias[0])
+    if sums is not None:
+        at[4] = low.matrix(sums)
+    _product(low, step, at, x.cols, finish)
+
+
+def _dense_backward_input(low: Lowering, step: Step) -> None:
+    (dz, weight), (dx,) = step.reads, step.writes
+    out, gradient, w = low.matrix(dx), low.matrix(dz), low.matrix(weight)
+    if not w.column:
+        low.transposes.add(weight.name)
+        at = {0: gradient, 1: low.transposed(weight), 3: out}
+        _product(low, step, at, dz.cols, (FINISH_NONE, 0, 0.0))
+        return
+    low.emit(
+        Lowered(
+            "outer_column",
+            out.rows,
+            out.cols,
+            1,
+            {0: gradient, 1: w, 3: out},
+            (Access(gradient, "rows", "all"), Access(w, "all", "all")),
+            (Access(out, "rows", "cols"),),
+            (out.rows, low.blocks(out.cols)),
+            ("rows", "columns"),
+            arg={0: FINISH_NONE},
+        ),
+        dx,
+    )
+
+
+def _product(
+    low: Lowering, step: Step, at: dict[int, Matrix], depth: int, finish: tuple[int, int, float]
+) -> None:
+    """A product of operands 0 and 1 to operand 3, as `op_dense` in csrc/kernels/dense.inc."""
+    out, (kind, number, alpha) = at[3], finish
+    columns = "all" if out.column else "cols"
+    reads = [Access(at[0], "rows", "all"), Access(at[1], "all", columns)]
+    writes = [Access(out, "rows", columns)]
+    if 2 in at:
+        reads.append(Access(at[2], "all", columns))
+    if 4 in at:
+        writes.append(Access(at[4], "rows", columns))
+    low.emit(
+        Lowered(
+            "dense_column" if out.column else "dense",
+            out.rows,
+            out.cols,
+            depth,
+            at,
+            tuple(reads),
+            tuple(writes),
+            (out.rows, 1 if out.column else low.blocks(out.cols)),
+            ("rows",) if out.column else ("rows", "columns"),
+            reads_input=at[0] is low.matrix(low.plan.input),
+            arg={0: kind, 1: number, 2: _rows_in_cache(low, depth)},
+            num={0: alpha},
+        ),
+        *step.writes,
+    )
+
+
+def _rows_in_cache(low: Lowering, depth: int) -> int:
+    """Rows of one chunk of the sum that fit into the share of L2."""
+    return max(24, int(low.l2_bytes * _L2_SHARE // (min(depth, 256) * low.itemsize)))
+
+
+def _blocks_in_cache(low: Lowering) -> int:
+    """Column blocks of dZ, over the whole batch, that fit into the share of L2."""
+    return max(1, int(low.l2_bytes * _L2_SHARE // (low.batch * 64)))
+
+
+def _dense_backward_params(low: Lowering, step: Step) -> None:
+    low.deferred.append(step)
+
+
+def gradient(low: Lowering, step: Step) -> None:
+    """Emit the gradient of a weight and its bias, with penalties and update, or written out."""
+    x, dz = step.reads
+    weight, *bias = (_parameter_of(low, grad) for grad in step.writes)
+    name, names = weight.name, [weight.name, *(b.name for b in bias)]
+    place = low.layout.places[name]
+    updates = {s.attrs["parameter"]: s for s in low.plan.update if s.op == "update"}
+    penalty = next(
+        (s.attrs for s in low.plan.update if s.op == "penalty" and s.reads[0] is weight), None
+    )
+    if name in updates:
+        optimizer = updates[name].attrs["optimizer"]
+        groups = [updates[n].attrs["group"] for n in names]
+        number = low.optimizers.get(optimizer.kernel)
+        if number is None:
+            raise UnsupportedStep(f"optimizer {optimizer.name}")
+        slot_bases = [SLOTS + i for i in range(len(optimizer.slots))]
+    else:
+        number, slot_bases, groups = low.optimizers["store"], [GRADIENTS], [0] * len(names)
+    x_matrix, dz_matrix, w = low.matrix(x), low.matrix(dz), low.matrix(weight)
+    at = {0: x_matrix, 1: dz_matrix, 2: w}
+    for i, base in enumerate(slot_bases):
+        at[5 + i] = Matrix(base, place.panel, w.rows, w.cols)
+    for b in bias:
+        at[3] = low.matrix(b)
+        for i, base in enumerate(slot_bases):
+            at[8 + i] = Matrix(base, low.layout.places[b.name].panel, 1, b.cols)
+    writes = []
+    if name in updates:
+        rows_axis, cols_axis = ("all", "cols") if w.column else ("rows", "cols")
+        writes.append(Access(w, rows_axis, cols_axis))
+        if bias:
+            writes.append(Access(at[3], "all", "all" if w.column else "cols"))
+        if name in low.transposes:
+            low.maintained.add(name)
+            at[4] = low.transposed(weight)
+            writes.append(Access(at[4], "cols", "rows"))
+    if w.column:
+        op, grid, axes, unit = "grad_column", (1, low.blocks(w.rows)), ("columns",), 1
+    else:
+        op, grid, axes = "grad", (w.rows, low.blocks(w.cols)), ("columns", "rows")
+        unit = low.block
+    low.emit(
+        Lowered(
+            op,
+            w.rows,
+            w.cols,
+            x.rows,
+            at,
+            (
+                Access(x_matrix, "all", "cols" if w.column else "rows"),
+                Access(dz_matrix, "all", "all" if w.column else "cols"),
+            ),
+            tuple(writes),
+            grid,
+            axes,
+            unit,
+            arg={0: number, 1: groups[0], 2: _blocks_in_cache(low), 3: groups[-1]},
+            num={0: penalty["l1"], 1: penalty["l2"]} if penalty else {},
+        )
+    )
+
+
+def _parameter_of(low: Lowering, gradient: Value) -> Value:
+    for name, value in low.plan.parameter_gradients.items():
+        if value is gradient:
+            return low.plan.parameters[name]
+    raise KeyError(gradient.name)
+
+
+def transpose(low: Lowering, weight: Value) -> Lowered:
+    """Return the step that brings the transposed panel of a weight into step with the weight."""
+    w, panel = low.matrix(weight), low.transposed(weight)
+    return Lowered(
+        "transpose",
+        w.rows,
+        w.cols,
+        0,
+        {2: w, 4: panel},
+        (Access(w, "rows", "cols"),),
+        (Access(panel, "cols", "rows"),),
+        (w.rows, low.blocks(w.cols)),
+        ("columns",),
+    )
+
+
+RULES: dict[str, Callable[[Lowering, Step], None]] = {
+    "dense": _dense,
+    "dense_backward_input": _dense_backward_input,
+    "dense_backward_params": _dense_backward_params,
+}

@@ -1,0 +1,319 @@
+"""The walk over a plan's steps, and the memory of what they read and write."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fastmlp import _native
+from fastmlp.backends.lowering import dense, elementwise, losses, reading
+from fastmlp.backends.lowering.steps import (
+    ARENA,
+    INPUTS,
+    PARAMETERS,
+    STATES,
+    TRANSPOSED,
+    Access,
+    Lowered,
+    Matrix,
+    UnsupportedStep,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    import numpy as np
+
+    from fastmlp.backends.layout import Layout
+    from fastmlp.plan import Plan, Step, Value
+
+# One function for each row of fastmlp.plan.OPS that the engine has kernels for. The steps of the
+# update are taken up by the gradients that they belong to.
+RULES: dict[str, Callable[[Lowering, Step], None]] = {
+    **dense.RULES,
+    **elementwise.RULES,
+    **losses.RULES,
+}
+
+
+def column_weights(plan: Plan) -> set[str]:
+    """Return the weights with one output that are kept as a column: those of a last layer."""
+    readers = _readers(plan.forward)
+    found = set()
+    for step in plan.forward:
+        if step.op != "dense" or step.reads[1].cols != 1:
+            continue
+        result = step.writes[0]
+        behind = readers.get(result, [])
+        if len(behind) == 1 and behind[0].op == "activation" and result is not plan.output:
+            result = behind[0].writes[0]
+        if result is plan.output and not readers.get(result):
+            found.add(step.reads[1].name)
+    return found
+
+
+def _readers(steps: Iterable[Step]) -> dict[Value, list[Step]]:
+    readers: dict[Value, list[Step]] = {}
+    for step in steps:
+        for value in step.reads:
+            readers.setdefault(value, []).append(step)
+    return readers
+
+
+class Lowering:
+    """The steps of one plan as the engine runs them, and the arena they need.
+
+    Parameters
+    ----------
+    plan : Plan
+    layout : Layout
+        Of the parameters.
+    states : Layout
+        Of the state vectors.
+    labels : bool
+        Whether the targets come as class indices.
+    l2_bytes : int
+        Of a core's second-level cache.
+
+    Attributes
+    ----------
+    forward, backward : list of Lowered
+        `forward` begins with reading the inputs; `backward` holds loss, gradients and updates.
+    arena_bytes : int
+    images : list of (int, ndarray)
+        What stands in the arena from the beginning: byte offsets, and programs and their constants.
+    columns : list of int
+        Width of each of the caller's arrays; 0 for one-dimensional ones, -1 for those not read.
+    transposes : set of str
+        Weights whose transposed panels are read.
+    maintained : set of str
+        Weights that are updated together with their transposed panels.
+
+    Raises
+    ------
+    UnsupportedStep
+        If the engine lacks a kernel.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        layout: Layout,
+        states: Layout,
+        *,
+        labels: bool = False,
+        l2_bytes: int = 1 << 20,
+    ):
+        self.plan = plan
+        self.layout = layout
+        self.block = layout.block
+        self.itemsize = plan.dtype.itemsize
+        self.batch = plan.batch
+        self.labels = labels
+        self.l2_bytes = l2_bytes
+        self.activations, self.losses, self.optimizers = _native.registries()
+        self.arena_bytes = 0
+        self.images: list[tuple[int, np.ndarray]] = []
+        self.columns = [-1, -1, -1, -1]
+        self.transposes: set[str] = set()
+        self.maintained: set[str] = set()
+        self.readers = _readers(plan.steps)
+        self.done: set[Step] = set()  # taken into the epilogue of another step
+        self.deferred: list[Step] = []  # gradients of weights, which come last
+        self.reduction: Lowered | None = None  # the mean of the rows' losses
+        self.forward: list[Lowered] = []
+        self.backward: list[Lowered] = []
+        self._states = states
+        self._matrices: dict[object, Matrix] = {}
+        self._makers = {value: step for step in plan.steps for value in step.writes}
+        self._lowered_by: dict[Value, Lowered] = {}
+        self._forward_steps = set(plan.forward)
+        self._column_weights = {
+            name for name, place in layout.places.items() if place.transposed is None
+        }
+        self._walk()
+
+    def _walk(self) -> None:
+        plan = self.plan
+        self._steps = self.forward
+        reading.rows(self, self.matrix(plan.input), INPUTS)
+        for step in plan.forward:
+            self._lower(step)
+        self._steps = self.backward
+        for step in plan.loss:
+            self._lower(step)
+        if not plan.loss and plan.backward:
+            reading.rows(self, self.matrix(plan.output_gradient), reading.GRADIENT)
+        for step in plan.backward:
+            self._lower(step)
+        for step in reversed(self.deferred):
+            dense.gradient(self, step)
+        # A column is contiguous: parts along rows must not share a vector of it.
+        if any(matrix.column for matrix in self._matrices.values()):
+            for step in self.forward + self.backward:
+                if "rows" in step.axes and step.op not in ("grad", "grad_column"):
+                    step.row_unit = 16
+
+    def _lower(self, step: Step) -> None:
+        if step in self.done:
+            return
+        if step.op not in RULES:
+            raise UnsupportedStep(step.op)
+        RULES[step.op](self, step)
+
+    # ---- what rules ask and tell ----
+
+    def emit(self, lowered: Lowered, *makes: Value) -> Lowered:
+        """Append a step; `makes` are the values of the plan that it computes."""
+        self._steps.append(lowered)
+        for value in makes:
+            self._lowered_by[value] = lowered
+        return lowered
+
+    def maker(self, value: Value) -> Lowered | None:
+        """Return the lowered step that computes a value."""
+        return self._lowered_by.get(value)
+
+    def made_by(self, value: Value, lowered: Lowered) -> None:
+        """Note that a step already emitted computes a value in its epilogue."""
+        self._lowered_by[value] = lowered
+
+    def sole_reader(self, value: Value, op: str) -> Step | None:
+        """Return the step that reads a value if there is one forward reader only, of this op."""
+        readers = [step for step in self.readers.get(value, ()) if step in self._forward_steps]
+        if value is not self.plan.output and len(readers) == 1 and readers[0].op == op:
+            return readers[0]
+        return None
+
+    def blocks(self, cols: int) -> int:
+        """Return in how many column blocks a matrix is stored."""
+        return -(-cols // self.block)
+
+    # ---- memory ----
+
+    def allocate(self, rows: int, cols: int, column: bool = False) -> Matrix:
+        """Return a new matrix of the arena."""
+        matrix = Matrix(ARENA, self.arena_bytes, rows, cols, column)
+        lines = -(-rows // 16) * 16 // self.block if column else self.blocks(cols) * (rows | 1)
+        self.arena_bytes += lines * 64
+        return matrix
+
+    def matrix(self, value: Value) -> Matrix:
+        """Return where a value stands; it gets its place when it is asked for first."""
+        matrix = self._matrices.get(value)
+        if matrix is None:
+            if value.role == "parameter":
+                place = self.layout.places[value.name]
+                matrix = Matrix(
+                    PARAMETERS, place.panel, value.rows, value.cols, place.transposed is None
+                )
+            elif value.role == "state":
+                place = self._states.places[value.name]
+                matrix = Matrix(STATES, place.panel, value.rows, value.cols)
+            else:
+                matrix = self.allocate(value.rows, value.cols, self._is_column(value))
+            self._matrices[value] = matrix
+        return matrix
+
+    def place(self, value: Value, matrix: Matrix) -> None:
+        """Let a value stand where another one stood."""
+        self._matrices[value] = matrix
+
+    def transposed(self, weight: Value) -> Matrix:
+        """Return the transposed panel of a weight."""
+        key = ("transposed", weight)
+        matrix = self._matrices.get(key)
+        if matrix is None:
+            place = self.layout.places[weight.name]
+            matrix = self._matrices[key] = Matrix(
+                TRANSPOSED, place.transposed, weight.cols, weight.rows
+            )
+        return matrix
+
+    def image(self, values: np.ndarray) -> Matrix:
+        """Put an array into the arena as it is; nothing writes there."""
+        matrix = Matrix(ARENA, self.arena_bytes, 1, values.size)
+        self.images.append((matrix.offset, values))
+        self.arena_bytes += max(-(-values.nbytes // 64), 1) * 64
+        return matrix
+
+    def _is_column(self, value: Value) -> bool:
+        if value.role == "row_loss" or (value.role == "sample_weight" and value.cols == 1):
+            return True
+        if value.cols != 1 or not self._column_output:
+            return False
+        plan = self.plan
+        if value in (plan.output, plan.target, plan.output_gradient):
+            return True
+        # the sum behind the output's activation
+        maker = self._makers.get(plan.output)
+        return maker is not None and maker.op == "activation" and value is maker.reads[0]
+
+    @property
+    def _column_output(self) -> bool:
+        maker = self._makers.get(self.plan.output)
+        if maker is not None and maker.op == "activation":
+            maker = self._makers.get(maker.reads[0])
+        return (
+            maker is not None
+            and maker.op == "dense"
+            and maker.reads[1].name in self._column_weights
+        )
+
+    # ---- programs ----
+
+    def train_steps(self) -> list[Lowered]:
+        """Return forward, loss, backward and update of a mini-batch."""
+        backward = list(self.backward)
+        place = next(i for i, s in enumerate(backward) if s.op.startswith("loss")) + 1
+        # The loss is added up while others compute gradients: it stands where a barrier is due
+        # anyhow.
+        after = next(
+            (i for i in range(place, len(backward)) if backward[i].op.startswith("grad")),
+            len(backward),
+        )
+        return self.forward + backward[:after] + [self.reduction] + backward[after:]
+
+    def output_steps(self, value: Value) -> list[Lowered]:
+        """Return what writes a value of the plan into the caller's row-major rows."""
+        return [reading.scatter(self, value)]
+
+    def transpose_steps(self, names: Iterable[str]) -> list[Lowered]:
+        """Return what brings the transposed panels of weights into step with the weights."""
+        return [dense.transpose(self, self.plan.parameters[name]) for name in sorted(names)]
+
+    def elementwise(
+        self,
+        op: str,
+        out: Value,
+        reads: dict[int, Value],
+        *,
+        rowwise: bool = False,
+        arg: dict[int, int] | None = None,
+        num: dict[int, float] | None = None,
+    ) -> Lowered:
+        """Emit a step that visits its matrices element by element, or row by row.
+
+        Its result is operand 3; a column is seen as one block column of rows / block rows.
+        """
+        result = self.matrix(out)
+        at = {slot: self.matrix(value) for slot, value in reads.items()} | {3: result}
+        if result.column:
+            rows, cols, axes = -(-result.rows // self.block), self.block, ()
+            accesses = tuple(Access(matrix, "all", "all") for matrix in at.values())
+            write = Access(result, "all", "all")
+        else:
+            rows, cols = result.rows, result.cols
+            axes = ("rows",) if rowwise else ("rows", "columns")
+            columns = "all" if rowwise else "cols"
+            accesses = tuple(
+                Access(matrix, "all" if matrix.base in (STATES, PARAMETERS) else "rows", columns)
+                for slot, matrix in at.items()
+                if slot != 3
+            )
+            write = Access(result, "rows", columns)
+        lowered = Lowered(
+            op, rows, cols, 0, at, accesses, (write,), (rows, self.blocks(cols)), axes
+        )
+        lowered.arg.update(arg or {})
+        lowered.num.update(num or {})
+        return self.emit(lowered, out)
