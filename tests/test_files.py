@@ -109,6 +109,16 @@ class TestSaving:
             network.save(path)
         assert not path.exists()
 
+    def test_scales_must_be_positive(self, path):
+        network = make()
+        with pytest.raises(ValueError, match=r"0\.scale must be finite and > 0"):
+            network.states["0.scale"] = [1, 0, 1]
+        network.states["0.scale"][0] = 0
+        with pytest.raises(ValueError, match=r"0\.scale finite and > 0"):
+            network.save(path)
+        network.states["0.scale"] = [1, 1, np.float32(1e-45)]
+        network.save(path)
+
     @pytest.mark.parametrize("fault", ["safetensors.numpy.save_file", "os.replace", "os.fsync"])
     def test_a_failed_save_leaves_the_old_file_and_no_other(self, path, monkeypatch, fault):
         make(seed=1).save(path)
@@ -186,6 +196,14 @@ def not_finite(value):
     return change
 
 
+def scale(value):
+    def change(header, data):
+        start = header["0.scale"]["data_offsets"][0]
+        return header, data[:start] + struct.pack("<f", value) + data[start + 4 :]
+
+    return change
+
+
 def rename(header, data):
     header["1.biased"] = header.pop("1.bias")
     return header, data
@@ -242,6 +260,9 @@ DAMAGES = {
     "more than it should": (lambda h, d: (h, d + b"\0"), "the model needs"),
     "NaN": (not_finite(np.nan), "finite"),
     "infinity": (not_finite(-np.inf), "finite"),
+    "a scale of zero": (scale(0.0), r"0\.scale must be finite and > 0"),
+    "a scale below zero": (scale(-1.0), r"0\.scale must be finite and > 0"),
+    "adapted is no flag": (change_config(adapted=1), "adapted"),
     "header is a list": (lambda h, d: (b"[1]", d), "not a JSON object"),
     "header is not JSON": (lambda h, d: (b"}", d), "no safetensors file"),
     "header is not UTF-8": (lambda h, d: (b'"\xff"', d), "no safetensors file"),

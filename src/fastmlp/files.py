@@ -12,12 +12,13 @@ import stat
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
+from .atomic import replacing
 from .errors import ModelFormatError, check_integer
 
 if TYPE_CHECKING:
     from typing import Any, BinaryIO
+
+    import numpy as np
 
     from .model import Sequential
     from .parameters import ParameterSpec
@@ -45,48 +46,25 @@ def save(model: Sequential, path: str | os.PathLike[str]) -> None:
     Raises
     ------
     ValueError
-        If a parameter is not finite.
+        If a parameter or a state is not finite, or a scale is not above zero.
     OSError
         If the file cannot be written.
     """
     import json
-    import secrets
 
     from safetensors import SafetensorError
     from safetensors.numpy import save_file
 
     tensors = {**model.parameters, **model.states}
-    for name, values in tensors.items():
-        if not np.isfinite(values).all():
-            raise ValueError(f"a model to be saved must be finite; {name} is not")
+    for spec in (*model.parameter_specs, *model.state_specs):
+        if not spec.allows(tensors[spec.name]):
+            raise ValueError(f"a model to be saved must have {spec.name} {spec.allowed}")
     description = json.dumps({"format": FORMAT, "model": model.config()}, allow_nan=False)
-    target = Path(os.path.realpath(path))  # through a symbolic link, not over it
-    # Beside the target, since only within one file system a rename is atomic.
-    temporary = target.with_name(f".{target.name}.{secrets.token_hex(8)}.tmp")
     try:
-        # A name that cannot be written is the system's own error here. And safetensors makes files
-        # that nobody else may read; the permissions shall be those of any new file.
-        temporary.touch(exist_ok=False)
-        mode = stat.S_IMODE(temporary.stat().st_mode)
-        save_file(tensors, temporary, {METADATA_KEY: description})
-        temporary.chmod(mode)
-        _flush(temporary)
-        os.replace(temporary, target)
+        with replacing(path) as temporary:
+            save_file(tensors, temporary, {METADATA_KEY: description})
     except SafetensorError as error:
-        raise OSError(f"{target} could not be written: {error}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
-    if os.name == "posix":  # Windows cannot open a folder
-        _flush(target.parent)
-
-
-def _flush(path: Path) -> None:
-    """Wait until a file, or the entries of a folder, are on the disk."""
-    descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        raise OSError(f"{path} could not be written: {error}") from error
 
 
 def load(path: str | os.PathLike[str]) -> Sequential:

@@ -13,7 +13,7 @@ import numpy as np
 
 from fastmlp import activations, initializers
 from fastmlp.errors import check_flag, check_integer, choose, shown
-from fastmlp.parameters import ParameterSpec
+from fastmlp.parameters import ABOVE_ZERO, ParameterSpec
 from fastmlp.registry import plain
 
 if TYPE_CHECKING:
@@ -254,7 +254,7 @@ class Standardize(Layer):
         shape = (self.input_size,)
         return [
             ParameterSpec("mean", shape, initializers.Zeros(), False, False),
-            ParameterSpec("scale", shape, initializers.Ones(), False, False),
+            ParameterSpec("scale", shape, initializers.Ones(), False, False, minimum=ABOVE_ZERO),
         ]
 
     def learn(self, moments: Moments, states: Mapping[str, np.ndarray]) -> None:

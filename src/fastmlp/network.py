@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fastmlp import initializers
-from fastmlp.errors import check_integer, choose, shown
+from fastmlp.errors import check_flag, check_integer, choose, shown
 from fastmlp.layers import LARGEST_SIZE, Layer
 from fastmlp.layers import from_config as layer_from_config
 from fastmlp.parameters import FlatVector, Parameters, place
@@ -390,14 +390,14 @@ class Network:
             raise TypeError(f"config must be a mapping; got {shown(config)}")
         settings = dict(config)
         choose("model class", settings.pop("class", None), ("Sequential",))
-        adapted = settings.pop("adapted", False)
+        adapted = check_flag("adapted", settings.pop("adapted", False))
         for name in settings:
             choose("setting of Sequential", name, ("layers", "input_size", "dtype", "seed"))
         if not isinstance(settings.get("layers"), (list, tuple)):
             raise TypeError(f"layers must be a list; got {shown(settings.get('layers'))}")
         settings["layers"] = [layer_from_config(layer) for layer in settings["layers"]]
         model = cls(**settings)
-        model._adapted = model._adapted or bool(adapted)
+        model._adapted = model._adapted or adapted
         return model
 
     # --- what it looks like ---
@@ -437,13 +437,15 @@ def _check_layers(given: Sequence[Layer]) -> tuple[Layer, ...]:
     stack = tuple(given)
     if not stack:
         raise ValueError("layers must hold at least one layer; got none")
+    seen: set[int] = set()
     for index, layer in enumerate(stack):
         if not isinstance(layer, Layer):
             raise TypeError(f"layers[{index}] must be a layer, as Dense(10); got {shown(layer)}")
-        if any(layer is other for other in stack[:index]):
+        if id(layer) in seen:
             raise ValueError(f"layers[{index}] is in the model twice: {layer!r}; make two layers")
         if layer.learns and index > 0:
             raise ValueError(f"{layer!r} must be the first layer, since it learns from the data")
+        seen.add(id(layer))
     return stack
 
 

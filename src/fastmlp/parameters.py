@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 # Above this many bytes no machine could hold one vector, so a size is a mistake, not a wish.
 _LARGEST_VECTOR = 2**47
+# As a minimum it says "greater than zero" in every dtype: it is the least number above zero.
+ABOVE_ZERO = math.ulp(0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +46,9 @@ class ParameterSpec:
         False in a frozen layer.
     offset : int
         Where it begins in the flat vector.
+    minimum : float
+        Least value that makes sense, as for a scale or a variance. Smaller ones are not assigned,
+        saved or loaded.
     """
 
     name: str
@@ -52,10 +57,26 @@ class ParameterSpec:
     decay: bool = True
     trainable: bool = True
     offset: int = 0
+    minimum: float = -math.inf
 
     @property
     def size(self) -> int:
         return math.prod(self.shape)
+
+    @property
+    def allowed(self) -> str:
+        """Which values make sense, for a message."""
+        if self.minimum == -math.inf:
+            return "finite"
+        return f"finite and {'> 0' if self.minimum == ABOVE_ZERO else f'>= {self.minimum:g}'}"
+
+    def allows(self, values: np.ndarray) -> bool:
+        """Return whether all values make sense: finite, and not below the minimum."""
+        if not values.size:
+            return True
+        # NaN comes through min and max, and no array of booleans is made.
+        least, most = float(values.min()), float(values.max())
+        return math.isfinite(least) and math.isfinite(most) and least >= self.minimum
 
     @property
     def matrix_shape(self) -> tuple[int, int]:
@@ -192,9 +213,9 @@ class Parameters(Mapping[str, np.ndarray]):
             raise ValueError(f"{name} has shape {spec.shape}; got an array of shape {array.shape}")
         with np.errstate(over="ignore"):
             converted = array.astype(self._vector.dtype)
-        if not np.isfinite(converted).all():
+        if not spec.allows(converted):
             raise ValueError(
-                f"{name} must be finite as {self._vector.dtype.name}; got {shown(array)}"
+                f"{name} must be {spec.allowed} as {self._vector.dtype.name}; got {shown(array)}"
             )
         self._vector.view(spec.offset, spec.shape)[...] = converted
 
