@@ -202,6 +202,10 @@ class Loss(Configurable):
             f"shape (n,); got {y_hat.shape}"
         )
 
+    def weighs_outputs(self, outputs: int) -> bool:
+        """Return whether each of so many outputs may have a weight of its own."""
+        return type(self).per_output is not Loss.per_output
+
     def targets(self, y: ArrayLike, shape: tuple[int, int], dtype: Any = np.float64) -> Floats:
         """Return the targets as a matrix of the predictions' shape, checked, in the dtype given.
 

@@ -137,6 +137,18 @@ class Quantile(ElementwiseLoss):
         return slope * error, slope
 
 
+# The activations that are no rate; of a custom one nobody can tell.
+_MAY_BE_NEGATIVE = (
+    "identity",
+    "leaky_relu",
+    "elu",
+    "selu",
+    "gelu",
+    "silu",
+    "mish",
+    "tanh",
+)
+
 # exp(64) = 6e27 is a rate beyond any count; its loss still fits into float32 at ŷ = 1e4.
 _LARGEST_LOG_RATE = 64.0
 
@@ -151,7 +163,8 @@ class Poisson(ElementwiseLoss):
     Parameters
     ----------
     log_input : bool
-        Whether predictions are logarithms of rates.
+        Whether predictions are logarithms of rates. Otherwise they must be >= 0, and models need
+        an output activation that makes them so, as softplus.
 
     Raises
     ------
@@ -170,22 +183,40 @@ class Poisson(ElementwiseLoss):
     def kernel(self) -> str | None:
         return "poisson_log" if self.log_input else "poisson"
 
+    def __call__(
+        self, y_hat: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None
+    ) -> tuple[float, Floats]:
+        if not self.log_input:
+            least = check_predictions(y_hat).min()
+            if least < 0.0:
+                raise ValueError(
+                    "y_hat must be >= 0 for poisson with log_input=False; "
+                    f"got {least}: use a positive output activation such as 'softplus'"
+                )
+        return super().__call__(y_hat, y, sample_weight)
+
     def elements(self, y_hat: Floats, y: Floats) -> tuple[Floats, Floats]:
         if self.log_input:
             near = np.minimum(y_hat, _LARGEST_LOG_RATE)
             rate = np.exp(near)
             return rate * (1.0 + (y_hat - near)) - y * y_hat, rate - y
-        if (y_hat < 0.0).any():
-            raise ValueError(
-                "y_hat must be >= 0 for poisson with log_input=False; "
-                f"got {y_hat.min()}: use a positive output activation such as 'softplus'"
-            )
-        shifted = y_hat + y_hat.dtype.type(1e-8)
-        return y_hat - y * np.log(shifted), 1.0 - y / shifted
+        # Below zero there is no rate: NaN, so that a training that gets there is stopped.
+        with np.errstate(invalid="ignore"):
+            shifted = y_hat + y_hat.dtype.type(1e-8)
+            log = np.log(np.where(y_hat < 0.0, np.nan, shifted)).astype(y_hat.dtype)
+        return y_hat - y * log, 1.0 - y / shifted
 
     def check_values(self, y: NDArray[Any]) -> None:
         if not y.min() >= 0:
             raise ValueError(f"y must be >= 0 for poisson; got {y.min()}")
+
+    def behind(self, output_activation: str) -> tuple[Loss, bool]:
+        if not self.log_input and output_activation in _MAY_BE_NEGATIVE:
+            raise ValueError(
+                "poisson with log_input=False needs an output activation that is never negative, "
+                f"such as 'softplus'; got {output_activation!r}"
+            )
+        return super().behind(output_activation)
 
 
 # --- classification -------------------------------------------------------------------------------

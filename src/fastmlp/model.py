@@ -373,6 +373,7 @@ class Sequential(Network):
         sample_weight: ArrayLike | None = None,
         l1: float = 0.0,
         l2: float = 0.0,
+        class_weight: Mapping[int, float] | str | None = None,
     ) -> History:
         """Train the model.
 
@@ -413,6 +414,8 @@ class Sequential(Network):
         sample_weight : array_like, shape (n,) or (n, n_out), optional
         l1, l2 : float
             Penalties l1·Σ|w| + ½·l2·Σw² of the weights, not of the biases.
+        class_weight : dict of int to float, or "balanced", optional
+            Weight of each class, multiplied with `sample_weight`; see `Trainer`.
 
         Returns
         -------
@@ -440,6 +443,7 @@ class Sequential(Network):
             threads=threads,
             l1=l1,
             l2=l2,
+            class_weight=class_weight,
             backend=backend,
         )
         return trainer.fit(

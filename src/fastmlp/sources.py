@@ -233,6 +233,11 @@ def check_source(
         weight = check_sample_weight(
             as_real_array("sample_weight", sample_weight), (len(inputs), outputs)
         )
+        if weight.ndim == 2 and outputs > 1 and not loss.weighs_outputs(outputs):
+            raise ValueError(
+                f"sample_weight must have shape ({len(inputs)},) for the loss {loss.name!r}, which "
+                f"joins the outputs of a sample; got {weight.shape}"
+            )
         if not weight.any():
             raise ValueError("sample_weight must not be zero for all samples")
     return Source(inputs, targets, weight, classes)

@@ -22,13 +22,14 @@ from fastmlp.progress import Progress
 from fastmlp.sources import Source, is_stream
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
     from typing import Any
 
     from numpy.typing import ArrayLike
 
     from fastmlp.backends import BaseExecutor
     from fastmlp.callbacks import Callback, CallbackList
+    from fastmlp.class_weights import ClassWeights
     from fastmlp.loss_base import Loss
     from fastmlp.metrics import Metric
     from fastmlp.model import Sequential
@@ -60,6 +61,10 @@ class Trainer:
         Exactly so many; by default as many as serve. The result does not depend on it.
     l1, l2 : float
         Penalties l1·Σ|w| + ½·l2·Σw² of the weights, not of the biases.
+    class_weight : dict of int to float, or "balanced", optional
+        Weight of each class, multiplied with `sample_weight`; a class that is not named weighs 1.
+        "balanced": n / (k·n_c) for k classes, n_c of the n samples of this one, as in scikit-learn.
+        It counts in the loss that is trained on, not in metrics and validation.
     backend : {"native", "reference"}
 
     Raises
@@ -83,6 +88,7 @@ class Trainer:
         threads: int | None = None,
         l1: float = 0.0,
         l2: float = 0.0,
+        class_weight: Mapping[int, float] | str | None = None,
         backend: str = "native",
     ):
         from fastmlp.model import Sequential
@@ -97,6 +103,7 @@ class Trainer:
         self.threads = check_threads(threads)
         self.l1 = check_number("l1", l1, low=0.0)
         self.l2 = check_number("l2", l2, low=0.0)
+        self._class_weights = _check_class_weight(class_weight)
         self._kind = backends.get(backend)
         self.backend = backend
         self._executor: BaseExecutor | None = None
@@ -165,7 +172,9 @@ class Trainer:
         return loss
 
     def _step(self, xb: ArrayLike, yb: ArrayLike, sample_weight: ArrayLike | None) -> float:
-        source = self._evaluator.check(xb, yb, sample_weight, finite=False)
+        if self._class_weights is not None and self._class_weights.balanced:
+            raise ValueError("class_weight='balanced' counts all targets: for steps, give a dict")
+        source = self._weighed(self._evaluator.check(xb, yb, sample_weight, finite=False))
         if self.model.needs_data:
             raise ValueError("Standardize has to learn from all data first: call model.adapt(x)")
         executor = self._prepare(source.columns)
@@ -215,6 +224,7 @@ class Trainer:
         source = self._evaluator.check(x, y, sample_weight, finite=not seen)
         # What was converted on the way in must be looked at again.
         self._scanned = (x, y) if source.x is x and source.y is y else (None, None)
+        source = self._weighed(source)
         with self._training():
             self._prepare(source.columns, source)
             number = self.optimizer.state_for(self.model).epoch
@@ -346,6 +356,7 @@ class Trainer:
         validation = _check_validation(evaluator, validation_data, data.columns)
         if split > 0.0:
             data, validation = data.split(split)
+        weighed = self._weighed(data) if isinstance(data, Source) else data
         with self._training():
             self._prepare(data.columns, data)
             batches = data.batches(self.batch_size)
@@ -361,7 +372,7 @@ class Trainer:
                         hooks.on_epoch_begin(number)
                     start = time.perf_counter()
                     try:
-                        portions = self._portions(data, shuffle, seed)
+                        portions = self._portions(weighed, shuffle, seed)
                         loss, samples = self._run(portions, number, hooks, bar)
                     except DivergenceError as error:
                         if hooks is None or not hooks.on_divergence(error):
@@ -396,6 +407,10 @@ class Trainer:
                 "validation_split and sample_weight do not go with a stream of batches: give "
                 "validation_data, and batches (x, y, sample_weight)"
             )
+        if self._class_weights is not None and self._class_weights.balanced:
+            raise ValueError(
+                "class_weight='balanced' counts all targets: for a stream of batches, give a dict"
+            )
         if evaluator.labels and validation_data is None:
             raise ValueError(
                 "metrics of a stream of batches are taken on validation_data, which is missing"
@@ -428,6 +443,12 @@ class Trainer:
             yield
         finally:
             lock.release()
+
+    def _weighed(self, source: Source) -> Source:
+        """Return data with the weights of their classes."""
+        if self._class_weights is None:
+            return source
+        return self._class_weights.apply(source, self.model.sizes_after(source.columns)[-1])
 
     def _seed(self, seed: int | None) -> int:
         if seed is None:
@@ -463,7 +484,7 @@ class Trainer:
         """Return the sources of an epoch, each with an order and the rows of a mini-batch."""
         if not isinstance(data, Source):
             for source in data.sources():
-                yield source, None, source.n
+                yield self._weighed(source), None, source.n
             return
         size = min(self.batch_size or data.n, data.n)
         order = None
@@ -485,6 +506,14 @@ def _batch_weights(source: Source, order: np.ndarray | None, size: int) -> np.nd
         weight = weight.sum(axis=1) / weight.shape[1]
     starts = np.arange(0, source.n, size)
     return np.add.reduceat(weight if order is None else weight[order], starts)
+
+
+def _check_class_weight(class_weight: Any) -> ClassWeights | None:
+    if class_weight is None:
+        return None
+    from fastmlp.class_weights import ClassWeights
+
+    return ClassWeights(class_weight)
 
 
 def _check_batch_size(batch_size: object) -> int | None:

@@ -73,6 +73,9 @@ class GraphLoss(Loss):
             return super().per_output(y_hat, y)
         return program.evaluate(y_hat, y)
 
+    def weighs_outputs(self, outputs: int) -> bool:
+        return self.program(outputs) is not None
+
     def _program(self, outputs: int) -> Program | None:
         """Return the element-wise program of the loss, None if it has none.
 
