@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from fastmlp import activations, losses
-from fastmlp.activations import ACTIVATIONS, Activation, erf, erfc
+from fastmlp.activations import ACTIVATIONS, Activation
+from fastmlp.error_function import erf, erfc
 from golden.make_golden import pre_activations, wave
 from golden.stored import load
 

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fastmlp.counterparts import Counterpart, Counterparts
+from fastmlp.error_function import erfc
 from fastmlp.errors import check_number
 from fastmlp.registry import Configurable, build, resolve
 
@@ -21,141 +23,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, NDArray
 
-
-# --- the error function ---------------------------------------------------------------------------
-#
-# Rational minimax approximations on three intervals, numerators and denominators from the highest
-# power down. Source: W. J. Cody, "Rational Chebyshev approximations for the error function",
-# Mathematics of Computation 23 (1969), 631-637, in the double-precision form of his CALERF.
-
-# erf(x)/x in x², |x| <= 0.46875
-_ERF_P = (
-    1.85777706184603153e-1,
-    3.16112374387056560e0,
-    1.13864154151050156e2,
-    3.77485237685302021e2,
-    3.20937758913846947e3,
-)
-_ERF_Q = (
-    1.0,
-    2.36012909523441209e1,
-    2.44024637934444173e2,
-    1.28261652607737228e3,
-    2.84423683343917062e3,
-)
-# exp(x²)·erfc(x) in x, 0.46875 <= x <= 4
-_ERFC_MIDDLE_P = (
-    2.15311535474403846e-8,
-    5.64188496988670089e-1,
-    8.88314979438837594e0,
-    6.61191906371416295e1,
-    2.98635138197400131e2,
-    8.81952221241769090e2,
-    1.71204761263407058e3,
-    2.05107837782607147e3,
-    1.23033935479799725e3,
-)
-_ERFC_MIDDLE_Q = (
-    1.0,
-    1.57449261107098347e1,
-    1.17693950891312499e2,
-    5.37181101862009858e2,
-    1.62138957456669019e3,
-    3.29079923573345963e3,
-    4.36261909014324716e3,
-    3.43936767414372164e3,
-    1.23033935480374942e3,
-)
-# (1/√π - x·exp(x²)·erfc(x))·x² in 1/x², x >= 4
-_ERFC_TAIL_P = (
-    1.63153871373020978e-2,
-    3.05326634961232344e-1,
-    3.60344899949804439e-1,
-    1.25781726111229246e-1,
-    1.60837851487422766e-2,
-    6.58749161529837803e-4,
-)
-_ERFC_TAIL_Q = (
-    1.0,
-    2.56852019228982242e0,
-    1.87295284992346725e0,
-    5.27905102951428412e-1,
-    6.05183413124413191e-2,
-    2.33520497626869185e-3,
-)
-
-
-def _polynomial(coefficients: tuple[float, ...], x: NDArray[np.float64]) -> NDArray[np.float64]:
-    total = np.full_like(x, coefficients[0])
-    for coefficient in coefficients[1:]:
-        total *= x
-        total += coefficient
-    return total
-
-
-def _ratio(
-    above: tuple[float, ...], below: tuple[float, ...], x: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    return _polynomial(above, x) / _polynomial(below, x)
-
-
-def erfc(x: ArrayLike) -> NDArray[np.float64]:
-    """Return the complementary error function 1 - erf(x), in float64.
-
-    Parameters
-    ----------
-    x : array_like
-        Real numbers of any shape.
-
-    Returns
-    -------
-    ndarray of float64
-        2/√π · ∫ₓ^∞ exp(-t²) dt, accurate to a relative 1e-15 wherever it is a normal number.
-
-    Notes
-    -----
-    Cody (1969); exp(-x²) is split as exp(-h²)·exp(-(x-h)(x+h)), h a multiple of 1/16, so that the
-    rounding of x² is not magnified.
-    """
-    x = np.asarray(x, np.float64)
-    size = np.abs(x)
-    near = np.minimum(size, 0.46875)
-    small = 1.0 - x * _ratio(_ERF_P, _ERF_Q, near * near)
-
-    middle = np.clip(size, 0.46875, 4.0)
-    scaled = _ratio(_ERFC_MIDDLE_P, _ERFC_MIDDLE_Q, middle)
-    # exp(-27²) is zero in float64, so the tail needs to be right only as far as that.
-    far = np.clip(size, 4.0, 27.5)
-    inverse = 1.0 / (far * far)
-    tail = (1.0 / math.sqrt(math.pi) - inverse * _ratio(_ERFC_TAIL_P, _ERFC_TAIL_Q, inverse)) / far
-    scaled = np.where(size > 4.0, tail, scaled)
-    reach = np.clip(size, 0.46875, 27.5)
-    head = np.trunc(reach * 16.0) / 16.0
-    scaled *= np.exp(-head * head) * np.exp(-(reach - head) * (reach + head))
-    large = np.where(x < 0.0, 2.0 - scaled, scaled)
-    return np.where(size > 0.46875, large, small)
-
-
-def erf(x: ArrayLike) -> NDArray[np.float64]:
-    """Return the error function 2/√π · ∫₀ˣ exp(-t²) dt, in float64.
-
-    Parameters
-    ----------
-    x : array_like
-        Real numbers of any shape.
-
-    Returns
-    -------
-    ndarray of float64
-        Accurate to a relative 1e-15.
-    """
-    x = np.asarray(x, np.float64)
-    near = np.clip(x, -0.46875, 0.46875)
-    small = near * _ratio(_ERF_P, _ERF_Q, near * near)
-    return np.where(np.abs(x) > 0.46875, 1.0 - erfc(x), small)
-
-
-# --- the activations ------------------------------------------------------------------------------
+    from fastmlp.exports.onnx import OnnxGraph
 
 
 def _floating(z: ArrayLike | None) -> NDArray[np.floating]:
@@ -179,12 +47,20 @@ class Activation(Configurable):
         The one parameter of leaky_relu (slope) and elu (scale); 0.0 where there is none.
     kinks : tuple of float
         The z at which f' jumps. There `derivative` is PyTorch's subgradient.
+    c_code : str
+        Body of a C function of `real z` that returns f(z), for `Sequential.export_c`. It is
+        written as for double: functions of math.h, numbers and `real` are those of the model's
+        precision, and a setting's name stands for its value. Empty: cannot be exported to C.
+    counterparts : Counterparts
+        What it is in other frameworks.
     """
 
     derivative_from: str = "output"
     rowwise: bool = False
     alpha: float = 0.0
     kinks: tuple[float, ...] = ()
+    c_code: str = ""
+    counterparts: Counterparts = Counterparts()
 
     def __call__(self, z: ArrayLike) -> NDArray[np.floating]:
         return self.forward(z)
@@ -205,11 +81,38 @@ class Activation(Configurable):
         """
         raise NotImplementedError
 
+    def to_onnx(self, graph: OnnxGraph, z: str) -> str:
+        """Add f(z) to an ONNX graph, for `Sequential.export_onnx`.
+
+        Parameters
+        ----------
+        graph : fastmlp.exports.onnx.OnnxGraph
+        z : str
+            Name of a value of the graph, shape (n, m).
+
+        Returns
+        -------
+        str
+            Name of the result.
+
+        Raises
+        ------
+        ValueError
+            If the activation has no form in ONNX.
+        """
+        raise ValueError(f"the activation {self!r} has no form in ONNX")
+
 
 class Identity(Activation):
     """f(z) = z."""
 
     name = "identity"
+    c_code = "return z;"
+    counterparts = Counterparts(
+        torch=Counterpart("Identity"),
+        keras_function=Counterpart("linear"),
+        sklearn=Counterpart("identity"),
+    )
 
     def forward(self, z: ArrayLike) -> NDArray[np.floating]:
         return _floating(z)
@@ -217,12 +120,24 @@ class Identity(Activation):
     def derivative(self, z: ArrayLike | None, a: ArrayLike | None) -> NDArray[np.floating]:
         return np.ones_like(_floating(a))
 
+    def to_onnx(self, graph: OnnxGraph, z: str) -> str:
+        return z
+
 
 class ReLU(Activation):
     """f(z) = max(z, 0); f'(0) = 0."""
 
     name = "relu"
     kinks = (0.0,)
+    c_code = "return z < 0 ? 0 : z;"
+    counterparts = Counterparts(
+        torch=Counterpart("ReLU"),
+        keras=Counterpart(
+            "ReLU", fixed={"max_value": None, "negative_slope": 0.0, "threshold": 0.0}
+        ),
+        keras_function=Counterpart("relu"),
+        sklearn=Counterpart("relu"),
+    )
 
     def forward(self, z: ArrayLike) -> NDArray[np.floating]:
         z = _floating(z)
@@ -231,6 +146,9 @@ class ReLU(Activation):
     def derivative(self, z: ArrayLike | None, a: ArrayLike | None) -> NDArray[np.floating]:
         a = _floating(a)
         return (a > 0).astype(a.dtype)
+
+    def to_onnx(self, graph: OnnxGraph, z: str) -> str:
+        return graph.add("Relu", z)
 
 
 class LeakyReLU(Activation):
@@ -249,6 +167,12 @@ class LeakyReLU(Activation):
 
     name = "leaky_relu"
     settings = ("alpha",)
+    c_code = "return z > 0 ? z : alpha * z;"
+    counterparts = Counterparts(
+        torch=Counterpart("LeakyReLU", {"alpha": "negative_slope"}),
+        keras=Counterpart("LeakyReLU", {"alpha": "negative_slope"}),
+        keras_function=Counterpart("leaky_relu", {"alpha": "negative_slope"}),
+    )
 
     def __init__(self, alpha: float = 0.01):
         # With a negative slope the derivative could not be told from the output's sign.
@@ -262,6 +186,12 @@ class LeakyReLU(Activation):
     def derivative(self, z: ArrayLike | None, a: ArrayLike | None) -> NDArray[np.floating]:
         a = _floating(a)
         return np.where(a > 0, a.dtype.type(1), a.dtype.type(self.alpha))
+
+    def to_onnx(self, graph: OnnxGraph, z: str) -> str:
+        if graph.single:
+            return graph.add("LeakyRelu", z, alpha=self.alpha)
+        below = graph.add("Min", z, graph.number(0.0))
+        return graph.add("Add", graph.positive(z), graph.scaled(below, self.alpha))
 
 
 class ELU(Activation):
@@ -282,6 +212,12 @@ class ELU(Activation):
 
     name = "elu"
     settings = ("alpha",)
+    c_code = "return z > 0 ? z : alpha * expm1(z);"
+    counterparts = Counterparts(
+        torch=Counterpart("ELU", {"alpha": "alpha"}),
+        keras=Counterpart("ELU", {"alpha": "alpha"}),
+        keras_function=Counterpart("elu", {"alpha": "alpha"}),
+    )
 
     def __init__(self, alpha: float = 1.0):
         alpha = check_number("alpha of elu", alpha, low=0.0)
@@ -294,6 +230,9 @@ class ELU(Activation):
     def derivative(self, z: ArrayLike | None, a: ArrayLike | None) -> NDArray[np.floating]:
         a = _floating(a)
         return np.where(a > 0, a.dtype.type(1), a + self.alpha)
+
+    def to_onnx(self, graph: OnnxGraph, z: str) -> str:
+        return graph.elu(z, self.alpha)
 
 
 # Solutions of the fixed-point equations for zero mean and unit variance:
@@ -310,6 +249,8 @@ class SELU(Activation):
 
     name = "selu"
     kinks = (0.0,)
+    c_code = f"return {_SELU_SCALE!r} * (z > 0 ? z : {_SELU_ALPHA!r} * expm1(z));"
+    counterparts = Counterparts(torch=Counterpart("SELU"), keras_function=Counterpart("selu"))
 
     def forward(self, z: ArrayLike) -> NDArray[np.floating]:
         z = _floating(z)
@@ -319,6 +260,9 @@ class SELU(Activation):
     def derivative(self, z: ArrayLike | None, a: ArrayLike | None) -> NDArray[np.floating]:
         a = _floating(a)
         return np.where(a > 0, a.dtype.type(_SELU_SCALE), a + _SELU_SCALE * _SELU_ALPHA)
+
+    def to_onnx(self, graph: OnnxGraph, z: str) -> str:
+        return graph.scaled(graph.elu(z, _SELU_ALPHA), _SELU_SCALE)
 
 
 class GELU(Activation):
@@ -330,6 +274,11 @@ class GELU(Activation):
 
     name = "gelu"
     derivative_from = "input"
+    c_code = f"return 0.5 * z * erfc(z * {-math.sqrt(0.5)!r});"
+    counterparts = Counterparts(
+        torch=Counterpart("GELU", fixed={"approximate": "none"}),
+        keras_function=Counterpart("gelu", fixed={"approximate": False}),
+    )
 
     def forward(self, z: ArrayLike) -> NDArray[np.floating]:
         z = _floating(z)
@@ -344,6 +293,12 @@ class GELU(Activation):
         near = np.clip(wide, -40.0, 40.0)
         density = math.sqrt(0.5 / math.pi) * np.exp(-0.5 * near * near)
         return (0.5 * erfc(wide * -math.sqrt(0.5)) + near * density).astype(z.dtype)
+
+    def to_onnx(self, graph: OnnxGraph, z: str) -> str:
+        one_and_erf = graph.add(
+            "Add", graph.erf(graph.scaled(z, math.sqrt(0.5))), graph.number(1.0)
+        )
+        return graph.scaled(graph.add("Mul", z, one_and_erf), 0.5)
 
 
 def _sigmoid(z: NDArray[np.floating]) -> NDArray[np.floating]:
@@ -364,6 +319,8 @@ class SiLU(Activation):
 
     name = "silu"
     derivative_from = "input"
+    c_code = "real t = exp(-fabs(z)); return z * ((z < 0 ? t : 1) / (1 + t));"
+    counterparts = Counterparts(torch=Counterpart("SiLU"), keras_function=Counterpart("silu"))
 
     def forward(self, z: ArrayLike) -> NDArray[np.floating]:
         z = _floating(z)
@@ -374,6 +331,9 @@ class SiLU(Activation):
         # 1 - σ(z) is σ(-z), which does not cancel.
         return _sigmoid(z) * (1 + z * _sigmoid(-z))
 
+    def to_onnx(self, graph: OnnxGraph, z: str) -> str:
+        return graph.add("Mul", z, graph.add("Sigmoid", z))
+
 
 class Mish(Activation):
     """f(z) = z·t with t = tanh(softplus(z)).
@@ -383,6 +343,8 @@ class Mish(Activation):
 
     name = "mish"
     derivative_from = "input"
+    c_code = "return z * tanh((z < 0 ? 0 : z) + log1p(exp(-fabs(z))));"
+    counterparts = Counterparts(torch=Counterpart("Mish"), keras_function=Counterpart("mish"))
 
     def forward(self, z: ArrayLike) -> NDArray[np.floating]:
         z = _floating(z)
@@ -393,6 +355,9 @@ class Mish(Activation):
         t = np.tanh(_softplus(z))
         return t + z * (1 - t * t) * _sigmoid(z)
 
+    def to_onnx(self, graph: OnnxGraph, z: str) -> str:
+        return graph.add("Mul", z, graph.add("Tanh", graph.softplus(z)))
+
 
 class Softplus(Activation):
     """f(z) = log(1 + exp(z)); f'(z) = σ(z) = 1 - exp(-f(z)).
@@ -401,6 +366,11 @@ class Softplus(Activation):
     """
 
     name = "softplus"
+    c_code = "return (z < 0 ? 0 : z) + log1p(exp(-fabs(z)));"
+    counterparts = Counterparts(
+        torch=Counterpart("Softplus", fixed={"beta": 1.0, "threshold": 20.0}),
+        keras_function=Counterpart("softplus"),
+    )
 
     def forward(self, z: ArrayLike) -> NDArray[np.floating]:
         return _softplus(_floating(z))
@@ -408,11 +378,20 @@ class Softplus(Activation):
     def derivative(self, z: ArrayLike | None, a: ArrayLike | None) -> NDArray[np.floating]:
         return -np.expm1(-_floating(a))
 
+    def to_onnx(self, graph: OnnxGraph, z: str) -> str:
+        return graph.softplus(z)
+
 
 class Tanh(Activation):
     """f(z) = tanh(z); f'(z) = 1 - f(z)²."""
 
     name = "tanh"
+    c_code = "return tanh(z);"
+    counterparts = Counterparts(
+        torch=Counterpart("Tanh"),
+        keras_function=Counterpart("tanh"),
+        sklearn=Counterpart("tanh"),
+    )
 
     def forward(self, z: ArrayLike) -> NDArray[np.floating]:
         return np.tanh(_floating(z))
@@ -421,11 +400,20 @@ class Tanh(Activation):
         a = _floating(a)
         return 1 - a * a
 
+    def to_onnx(self, graph: OnnxGraph, z: str) -> str:
+        return graph.add("Tanh", z)
+
 
 class Sigmoid(Activation):
     """f(z) = 1/(1 + exp(-z)); f'(z) = f(z)·(1 - f(z))."""
 
     name = "sigmoid"
+    c_code = "real t = exp(-fabs(z)); return (z < 0 ? t : 1) / (1 + t);"
+    counterparts = Counterparts(
+        torch=Counterpart("Sigmoid"),
+        keras_function=Counterpart("sigmoid"),
+        sklearn=Counterpart("logistic"),
+    )
 
     def forward(self, z: ArrayLike) -> NDArray[np.floating]:
         return _sigmoid(_floating(z))
@@ -433,6 +421,9 @@ class Sigmoid(Activation):
     def derivative(self, z: ArrayLike | None, a: ArrayLike | None) -> NDArray[np.floating]:
         a = _floating(a)
         return a * (1 - a)
+
+    def to_onnx(self, graph: OnnxGraph, z: str) -> str:
+        return graph.add("Sigmoid", z)
 
 
 class Softmax(Activation):
@@ -444,6 +435,12 @@ class Softmax(Activation):
 
     name = "softmax"
     rowwise = True
+    counterparts = Counterparts(
+        torch=Counterpart("Softmax", fixed={"dim": (1, -1)}),
+        keras=Counterpart("Softmax", fixed={"axis": (1, -1)}),
+        keras_function=Counterpart("softmax"),
+        sklearn=Counterpart("softmax"),
+    )
 
     def forward(self, z: ArrayLike) -> NDArray[np.floating]:
         z = _floating(z)
@@ -457,6 +454,9 @@ class Softmax(Activation):
         """Return dz, given the output a = softmax(z) and the gradient `da` with respect to it."""
         a, da = _floating(a), _floating(da)
         return a * (da - (a * da).sum(axis=-1, keepdims=True))
+
+    def to_onnx(self, graph: OnnxGraph, z: str) -> str:
+        return graph.add("Softmax", z, axis=1)
 
 
 ACTIVATIONS: dict[str, type[Activation]] = {

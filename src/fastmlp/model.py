@@ -10,6 +10,7 @@ import numpy as np
 from fastmlp import backends
 from fastmlp.config import check_threads
 from fastmlp.errors import check_flag, check_integer, shown
+from fastmlp.exports.methods import Exports
 from fastmlp.layers import LARGEST_SIZE, Dense
 from fastmlp.network import Network
 from fastmlp.sources import as_real_array, check_inputs
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from fastmlp.training import History
 
 
-class Sequential(Network):
+class Sequential(Exports, Network):
     """A stack of layers.
 
     Parameters

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import Any
 
+    from fastmlp.exports.onnx import OnnxGraph
+
     Function = Callable[..., Any]
 
 # Where a kink of an activation is looked for: beyond, pre-activations are rarely met, and f is
@@ -309,6 +311,20 @@ class GraphActivation(Activation):
             return self.program.select(1).evaluate(z)[0]
         given, value = self._node(z)
         return gradients(value, [given])[0].value
+
+    @property
+    def c_code(self) -> str:  # type: ignore[override]
+        """The program as the body of a C function; empty if there is none."""
+        from fastmlp.exports.programs import to_c
+
+        return "" if self.program is None else to_c(self.program)
+
+    def to_onnx(self, graph: OnnxGraph, z: str) -> str:
+        from fastmlp.exports.programs import to_onnx
+
+        if self.program is None:
+            return super().to_onnx(graph, z)
+        return to_onnx(self.program, graph, z)
 
     def _node(self, z: np.ndarray) -> tuple[Node, Node]:
         given = variable(z, "z")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fastmlp import activations
+from fastmlp import error_function
 from fastmlp.graph.node import Node, Operation, apply, register
 
 if TYPE_CHECKING:
@@ -204,7 +204,7 @@ def _sigmoid(x: np.ndarray) -> np.ndarray:
 
 
 def _erf(x: np.ndarray) -> np.ndarray:
-    return activations.erf(x).astype(x.dtype)
+    return error_function.erf(x).astype(x.dtype)
 
 
 def _softplus(x: np.ndarray) -> np.ndarray:
