@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -58,6 +59,16 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
     if os.name == "posix":  # Windows cannot open a folder
         _flush(target.parent)
+
+
+def remove_remains(path: str | os.PathLike[str]) -> None:
+    """Remove temporary files that were left by processes killed inside `replacing`."""
+    target = Path(os.path.realpath(path))
+    pattern = re.compile(rf"\.{re.escape(target.name)}\.[0-9a-f]{{16}}\.tmp")
+    with suppress(OSError):
+        for entry in target.parent.iterdir():
+            if pattern.fullmatch(entry.name):
+                entry.unlink(missing_ok=True)
 
 
 def _flush(path: Path) -> None:

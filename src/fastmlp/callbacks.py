@@ -46,7 +46,8 @@ class Callback:
     trainer : Trainer
     model : Sequential
     params : dict
-        "epochs", and "steps": mini-batches of an epoch, None for a stream.
+        "epochs", and "steps": mini-batches of an epoch, None for a stream. Where a training goes
+        on from a checkpoint after some epochs, "initial_epoch" is their number.
     """
 
     trainer: Trainer
@@ -56,6 +57,20 @@ class Callback:
     @property
     def optimizer(self) -> Optimizer:
         return self.trainer.optimizer
+
+    def get_state(self) -> dict[str, Any]:
+        """Return what a checkpoint has to hold of the callback, for `set_state`.
+
+        Numbers, strings, arrays, and lists and dicts of them. What is not here must not matter
+        from one call to the next.
+        """
+        return {}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Take back what `get_state` returned; called after `on_train_begin`.
+
+        A training that was stopped inside an epoch goes on without another `on_epoch_begin`.
+        """
 
     def on_train_begin(self, logs: Logs | None = None) -> None:
         """Called before the first epoch."""
@@ -119,6 +134,19 @@ class CallbackList:
         for callback in self._callbacks:
             callback.on_train_begin({})
 
+    @property
+    def kinds(self) -> list[str]:
+        """Names of the callbacks' classes."""
+        return [type(callback).__name__ for callback in self._callbacks]
+
+    def states(self) -> list[tuple[str, dict[str, Any]]]:
+        """Return the class name and the state of every callback."""
+        return [(type(callback).__name__, callback.get_state()) for callback in self._callbacks]
+
+    def set_states(self, states: Sequence[dict[str, Any]]) -> None:
+        for callback, state in zip(self._callbacks, states, strict=True):
+            callback.set_state(state)
+
     def on_epoch_begin(self, epoch: int) -> None:
         for callback in self._callbacks:
             callback.on_epoch_begin(epoch, {})
@@ -159,6 +187,12 @@ class _Monitor(Callback):
         self.mode = choose("mode", mode, MODES)
         self.min_delta = check_number("min_delta", min_delta, low=0.0)
         self.best = math.nan
+
+    def get_state(self) -> dict[str, Any]:
+        return {"best": self.best}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        self.best = float(state["best"])
 
     def on_train_begin(self, logs: Logs | None = None) -> None:
         self.best = math.nan
@@ -247,6 +281,23 @@ class EarlyStopping(_Monitor):
         self.best = math.nan if self.baseline is None else self.baseline
         self.stopped_epoch = self.best_epoch = self._wait = 0
         self._weights: np.ndarray | None = None
+
+    def get_state(self) -> dict[str, Any]:
+        return {
+            "best": self.best,
+            "stopped_epoch": self.stopped_epoch,
+            "best_epoch": self.best_epoch,
+            "wait": self._wait,
+            "weights": self._weights,
+        }
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        super().set_state(state)
+        self.stopped_epoch, self.best_epoch = state["stopped_epoch"], state["best_epoch"]
+        self._wait, self._weights = state["wait"], state["weights"]
+        size = self.model.flat_parameters.size
+        if self._weights is not None and self._weights.shape != (size,):
+            raise ValueError(f"weights must have shape ({size},); got {self._weights.shape}")
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
         value = self.value(logs)
@@ -402,6 +453,13 @@ class ReduceLROnPlateau(_Monitor):
                 f"ReduceLROnPlateau needs a number as lr of the optimizer; got {self.optimizer.lr}"
             )
 
+    def get_state(self) -> dict[str, Any]:
+        return {"best": self.best, "wait": self._wait, "resting": self._resting}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        super().set_state(state)
+        self._wait, self._resting = state["wait"], state["resting"]
+
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
         value = self.value(logs)
         if logs is not None:
@@ -448,11 +506,23 @@ class CSVLogger(Callback):
 
     def on_train_begin(self, logs: Logs | None = None) -> None:
         self._keys: list[str] | None = None
+        resumed = self.params.get("initial_epoch", 0) > 0
         self._fresh = not (
-            self.append and os.path.exists(self.filename) and os.path.getsize(self.filename) > 0
+            (self.append or resumed)
+            and os.path.exists(self.filename)
+            and os.path.getsize(self.filename) > 0
         )
         if self._fresh:
             open(self.filename, "w", encoding="utf-8").close()
+
+    def get_state(self) -> dict[str, Any]:
+        return {"keys": self._keys, "size": os.path.getsize(self.filename)}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        self._keys = state["keys"]
+        # What was written after the checkpoint will be written again.
+        if os.path.getsize(self.filename) > state["size"]:
+            os.truncate(self.filename, state["size"])
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
         import csv

@@ -7,6 +7,7 @@ the file; https://github.com/huggingface/safetensors describes it.
 
 from __future__ import annotations
 
+import math
 import os
 import stat
 from pathlib import Path
@@ -16,12 +17,12 @@ from .atomic import replacing
 from .errors import ModelFormatError, check_integer
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from typing import Any, BinaryIO
 
     import numpy as np
 
     from .model import Sequential
-    from .parameters import ParameterSpec
 
 FORMAT = 1
 METADATA_KEY = "fastmlp"
@@ -50,19 +51,40 @@ def save(model: Sequential, path: str | os.PathLike[str]) -> None:
     OSError
         If the file cannot be written.
     """
+    tensors = {**model.parameters, **model.states}
+    for spec in (*model.parameter_specs, *model.state_specs):
+        if not spec.allows(tensors[spec.name]):
+            raise ValueError(f"a model to be saved must have {spec.name} {spec.allowed}")
+    write(path, tensors, {"format": FORMAT, "model": model.config()})
+
+
+def write(
+    path: str | os.PathLike[str], tensors: Mapping[str, np.ndarray], description: Mapping[str, Any]
+) -> None:
+    """Write tensors and plain data to a safetensors file; all or nothing, and onto the disk.
+
+    Parameters
+    ----------
+    path : str or path
+        What was there is replaced.
+    tensors : mapping of str to ndarray
+    description : mapping
+        Plain data without NaN and infinity; goes into the metadata as JSON.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be written; what was there is there still.
+    """
     import json
 
     from safetensors import SafetensorError
     from safetensors.numpy import save_file
 
-    tensors = {**model.parameters, **model.states}
-    for spec in (*model.parameter_specs, *model.state_specs):
-        if not spec.allows(tensors[spec.name]):
-            raise ValueError(f"a model to be saved must have {spec.name} {spec.allowed}")
-    description = json.dumps({"format": FORMAT, "model": model.config()}, allow_nan=False)
+    text = json.dumps(description, allow_nan=False)
     try:
         with replacing(path) as temporary:
-            save_file(tensors, temporary, {METADATA_KEY: description})
+            save_file(dict(tensors), temporary, {METADATA_KEY: text})
     except SafetensorError as error:
         raise OSError(f"{path} could not be written: {error}") from error
 
@@ -98,11 +120,10 @@ def load(path: str | os.PathLike[str]) -> Sequential:
     from .model import Sequential  # which imports this module to save itself
 
     path = Path(path)
-    if not path.is_dir() and not stat.S_ISREG(path.stat().st_mode):
-        raise ModelFormatError(f"{path} is not a regular file")
-    with path.open("rb") as file:
-        header, data_size = _read_header(path, file)
-    config = _read_description(path, header)
+    header, data_size, description = read_description(path)
+    # A checkpoint holds a model, and beside it what is named "…/…".
+    extra = {name for name in header if "/" in name} if "checkpoint" in description else set()
+    config = description["model"]
     try:
         # Without its input size a model has a structure, but no memory for its parameters.
         input_size = check_integer("input_size", config.pop("input_size", None), low=1)
@@ -110,10 +131,31 @@ def load(path: str | os.PathLike[str]) -> Sequential:
         parameters, states = model.layout(input_size)
     except Exception as error:  # whatever a description stumbles over, the file is at fault
         raise ModelFormatError(f"{path} describes no valid model: {error}") from error
-    _check_tensors(path, header, [*parameters, *states], model.dtype, data_size)
+    expected = {spec.name: (model.dtype, spec.shape) for spec in (*parameters, *states)}
+    if extra:
+        header = {name: entry for name, entry in header.items() if name not in extra}
+        data_size = None
+    check_tensors(path, header, expected, data_size)
     model.build(input_size, draw=False)
     _read_tensors(path, model)
     return model
+
+
+def read_description(path: Path) -> tuple[dict[str, Any], int, dict[str, Any]]:
+    """Return the header's tensors, the bytes behind it, and the checked description in it.
+
+    Raises
+    ------
+    ModelFormatError
+        If the file is not one of fastmlp, is damaged, or of a later version.
+    OSError
+        If the file cannot be read.
+    """
+    if not path.is_dir() and not stat.S_ISREG(path.stat().st_mode):
+        raise ModelFormatError(f"{path} is not a regular file")
+    with path.open("rb") as file:
+        header, data_size = _read_header(path, file)
+    return header, data_size, _read_metadata(path, header)
 
 
 def _read_header(path: Path, file: BinaryIO) -> tuple[dict[str, Any], int]:
@@ -143,8 +185,8 @@ def _read_header(path: Path, file: BinaryIO) -> tuple[dict[str, Any], int]:
     return header, size - 8 - length
 
 
-def _read_description(path: Path, header: dict[str, Any]) -> dict[str, Any]:
-    """Return the model's config from the metadata, which is taken out of the header."""
+def _read_metadata(path: Path, header: dict[str, Any]) -> dict[str, Any]:
+    """Return the description in the metadata, which is taken out of the header."""
     import json
 
     metadata = header.pop("__metadata__", None)
@@ -162,29 +204,46 @@ def _read_description(path: Path, header: dict[str, Any]) -> dict[str, Any]:
         raise ModelFormatError(
             f"{path} has format {version}; this version of fastmlp reads up to {FORMAT}: upgrade it"
         )
-    return description["model"]
+    return description
 
 
-def _check_tensors(
-    path: Path, header: dict[str, Any], specs: list[ParameterSpec], dtype: np.dtype, data_size: int
+def check_tensors(
+    path: Path,
+    header: Mapping[str, Any],
+    expected: Mapping[str, tuple[np.dtype, tuple[int, ...]]],
+    data_size: int | None = None,
 ) -> None:
-    """Compare names, types, shapes and the file's size with what the architecture needs."""
-    names = {spec.name for spec in specs}
-    for name in sorted(names ^ header.keys()):
-        problem = "lacks" if name in names else "has a tensor that its model does not:"
+    """Compare names, types, shapes and the size of all tensors with what a file should hold.
+
+    Parameters
+    ----------
+    path : Path
+    header : mapping
+        Entries of the tensors.
+    expected : mapping of str to (dtype, shape)
+    data_size : int, optional
+        Bytes of all tensors, if these are all.
+
+    Raises
+    ------
+    ModelFormatError
+        If they differ.
+    """
+    for name in sorted(expected.keys() ^ header.keys()):
+        problem = "lacks" if name in expected else "has a tensor that its model does not:"
         raise ModelFormatError(f"{path} {problem} {name}")
-    for spec in specs:
-        entry = header[spec.name]
+    for name, (dtype, shape) in expected.items():
+        entry = header[name]
         entry = entry if isinstance(entry, dict) else {}
         found = entry.get("dtype"), entry.get("shape")
-        if found != (DTYPE_NAMES[dtype.name], list(spec.shape)):
+        if found != (DTYPE_NAMES[dtype.name], list(shape)):
             raise ModelFormatError(
-                f"{path}: {spec.name} is {found[0]} of shape {found[1]}; "
-                f"the model needs {DTYPE_NAMES[dtype.name]} of shape {list(spec.shape)}"
+                f"{path}: {name} is {found[0]} of shape {found[1]}; "
+                f"the model needs {DTYPE_NAMES[dtype.name]} of shape {list(shape)}"
             )
-    expected = sum(spec.size for spec in specs) * dtype.itemsize
-    if data_size != expected:
-        message = f"{path} holds {data_size:,} bytes of tensors; the model needs {expected:,}"
+    needed = sum(math.prod(shape) * dtype.itemsize for dtype, shape in expected.values())
+    if data_size is not None and data_size != needed:
+        message = f"{path} holds {data_size:,} bytes of tensors; the model needs {needed:,}"
         raise ModelFormatError(message)
 
 

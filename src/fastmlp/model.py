@@ -375,6 +375,9 @@ class Sequential(Exports, Network):
         l1: float = 0.0,
         l2: float = 0.0,
         class_weight: Mapping[int, float] | str | None = None,
+        checkpoint: str | os.PathLike[str] | None = None,
+        checkpoint_every: float | str = 60.0,
+        resume: bool = False,
     ) -> History:
         """Train the model.
 
@@ -417,6 +420,16 @@ class Sequential(Exports, Network):
             Penalties l1·Σ|w| + ½·l2·Σw² of the weights, not of the biases.
         class_weight : dict of int to float, or "balanced", optional
             Weight of each class, multiplied with `sample_weight`; see `Trainer`.
+        checkpoint : str or path, optional
+            A file from which the training can go on if it is stopped, by whatever: written every
+            now and then, also inside an epoch, and at the end. `fastmlp.load` reads the model in
+            it.
+        checkpoint_every : float or str
+            Seconds between two checkpoints; or "epoch", or "5 epochs".
+        resume : bool
+            Whether to go on from the checkpoint, if the file is there. The result then has the
+            same bits as without the stop. Everything else has to be as it was, `threads` and
+            `epochs` (of all, those before the stop included) excepted.
 
         Returns
         -------
@@ -427,7 +440,12 @@ class Sequential(Exports, Network):
         Raises
         ------
         TypeError, ValueError
-            If an argument is refused, or data hold NaN or infinity; nothing has changed then.
+            If an argument is refused, data hold NaN or infinity, or the checkpoint is one of
+            another training; nothing has changed then.
+        ModelFormatError
+            If the checkpoint is damaged, or no checkpoint of `fit`.
+        OSError
+            If the checkpoint cannot be read or written.
         DivergenceError
             If the loss stops being finite; the parameters are those at the end of the last good
             epoch.
@@ -459,6 +477,9 @@ class Sequential(Exports, Network):
             callbacks=callbacks,
             progress=progress,
             sample_weight=sample_weight,
+            checkpoint=checkpoint,
+            checkpoint_every=checkpoint_every,
+            resume=resume,
         )
 
     def save(self, path: str | os.PathLike[str]) -> None:

@@ -307,6 +307,10 @@ class Network:
                 layer.learn(moments, {name: states[f"{index}.{name}"] for name in names})
         self._adapted = True
 
+    def mark_adapted(self) -> None:
+        """Take note that the states, put in by a reader, are what layers learned from data."""
+        self._adapted = True
+
     # --- copies and plain data ---
 
     def __getstate__(self) -> dict[str, Any]:

@@ -137,6 +137,10 @@ class OptimizerState:
         self.names = tuple(names)
         self.slots: list[FlatVector] = [FlatVector(length, dtype) for _ in names]
 
+    def vectors(self) -> dict[str, FlatVector]:
+        """Return all vectors that training changes, by name: what a checkpoint has to hold."""
+        return dict(zip(self.names, self.slots, strict=True))
+
 
 class Optimizer:
     """Base of the optimizers.
@@ -181,6 +185,10 @@ class Optimizer:
             self._agree({**values, **overrides})
         self._values, self._groups = values, checked
         self.version += 1
+
+    def take_settings(self, other: Optimizer) -> None:
+        """Take over settings and groups of another optimizer of the same class."""
+        self._change(other._values, other._groups)
 
     def _check(self, name: str, value: Any) -> Any:
         return getattr(type(self), name).check(f"{name} of {self.name}", value)

@@ -34,9 +34,13 @@ class Progress:
         self._epochs = epochs
         self._total = None if batches is None else epochs * batches
         self._start = time.perf_counter()
-        self._done = 0
+        self._done = self._skipped = 0
         self._epoch = 0
         self._bar: Any = None
+
+    def skip(self, batches: int) -> None:
+        """Take note of mini-batches that were done before, in a training that is gone on with."""
+        self._skipped += batches
 
     def begin_epoch(self, epoch: int) -> None:
         """Take note of the epoch that begins, counted from 0."""
@@ -52,7 +56,13 @@ class Progress:
                 return
             from tqdm import tqdm
 
-            self._bar = tqdm(total=self._total, unit="batch", leave=self._stays, dynamic_ncols=True)
+            self._bar = tqdm(
+                total=self._total,
+                initial=self._skipped,
+                unit="batch",
+                leave=self._stays,
+                dynamic_ncols=True,
+            )
             batches = self._done
         self._bar.set_description_str(f"epoch {self._epoch + 1}/{self._epochs}", refresh=False)
         self._bar.set_postfix_str(f"loss {loss:.4g}", refresh=False)

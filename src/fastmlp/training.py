@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import time
 from contextlib import contextmanager
+from itertools import islice
 from math import isfinite
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from fastmlp import _native, backends, optimizers
+from fastmlp.checkpoints import Keeper, Position, load, save, settings_of
 from fastmlp.config import check_threads
 from fastmlp.errors import DivergenceError, check_flag, check_integer, check_number, shown
 from fastmlp.evaluation import Evaluator
@@ -22,6 +24,7 @@ from fastmlp.progress import Progress
 from fastmlp.sources import Source, is_stream
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Iterable, Iterator, Mapping
     from typing import Any
 
@@ -103,6 +106,7 @@ class Trainer:
         self.threads = check_threads(threads)
         self.l1 = check_number("l1", l1, low=0.0)
         self.l2 = check_number("l2", l2, low=0.0)
+        self.class_weight = class_weight
         self._class_weights = _check_class_weight(class_weight)
         self._kind = backends.get(backend)
         self.backend = backend
@@ -237,23 +241,27 @@ class Trainer:
         number: int,
         hooks: CallbackList | None = None,
         progress: Progress | None = None,
+        keeper: Keeper | None = None,
     ) -> tuple[float, int]:
         """Train on all mini-batches of an epoch; return the mean loss and the samples seen."""
         executor = self._executor
-        executor.snapshot()
+        if keeper is None:
+            executor.snapshot()
+            at = Position()
+        else:
+            at = keeper.enter(executor)
         each = hooks is not None and hooks.per_batch
-        total = weight = 0.0
-        samples = batches = 0
-        for source, order, size in portions:
+        for source, order, size in islice(portions, at.sources, None):
             count = -(-source.n // size)
             losses = np.empty(count)
             if size != self._span_rows:
                 self._span, self._span_rows = 1, size
-            first = 0
+            first = len(at.losses)  # more than 0 where a checkpoint is gone on from
+            losses[:first], at.losses = at.losses, at.losses[:0]
             while first < count:
                 last = min(first + (1 if each else self._span), count)
                 if each:
-                    hooks.on_train_batch_begin(batches + first)
+                    hooks.on_train_batch_begin(at.batches + first)
                 start = time.perf_counter()
                 executor.train(source, order, size, first, last, losses)
                 self._pace(last - first, time.perf_counter() - start)
@@ -261,27 +269,31 @@ class Trainer:
                 if not isfinite(part.sum()) and not np.isfinite(part).all():
                     bad = int(np.isfinite(part).argmin())
                     rows = source.rows_of(order, (first + bad) * size, (first + bad + 1) * size)
-                    self._diverged(number, batches + first + bad, float(part[bad]), source.x[rows])
+                    batch = at.batches + first + bad
+                    self._diverged(number, batch, float(part[bad]), source.x[rows])
                 if each:
-                    hooks.on_train_batch_end(batches + first, {"loss": float(part[0])})
+                    hooks.on_train_batch_end(at.batches + first, {"loss": float(part[0])})
                 if progress is not None:
                     progress.advance(last - first, part[-1])
                 first = last
+                if keeper is not None:
+                    keeper.passed(number, executor, at, losses[:first])
             if source.sample_weight is None:
                 # All count as many samples as they have: `size`, but for the last one.
                 rest = source.n - (count - 1) * size
-                total += float(losses[:-1].sum()) * size + float(losses[-1]) * rest
-                weight += source.n
+                at.total += float(losses[:-1].sum()) * size + float(losses[-1]) * rest
+                at.weight += source.n
             else:
                 shares = _batch_weights(source, order, size)
-                total += float((losses * shares).sum())
-                weight += float(shares.sum())
-            samples += source.n
-            batches += count
+                at.total += float((losses * shares).sum())
+                at.weight += float(shares.sum())
+            at.samples += source.n
+            at.batches += count
+            at.sources += 1
         if not executor.finite():
-            self._diverged(number, batches - 1, float("nan"), None)
+            self._diverged(number, at.batches - 1, float("nan"), None)
         self.optimizer.state_for(self.model).epoch += 1
-        return (total / weight if weight > 0.0 else 0.0), samples
+        return (at.total / at.weight if at.weight > 0.0 else 0.0), at.samples
 
     def _pace(self, batches: int, seconds: float) -> None:
         """Choose the length of the next span from what the last one took."""
@@ -328,6 +340,9 @@ class Trainer:
         callbacks: Iterable[Callback] = (),
         progress: bool | None = None,
         sample_weight: ArrayLike | None = None,
+        checkpoint: str | os.PathLike[str] | None = None,
+        checkpoint_every: float | str = 60.0,
+        resume: bool = False,
     ) -> History:
         """Train for some epochs; all arguments as for `Sequential.fit`.
 
@@ -349,6 +364,7 @@ class Trainer:
             raise ValueError("give validation_data or validation_split, not both")
         evaluator = Evaluator(self.model, self.loss, metrics)
         hooks = _check_callbacks(callbacks)
+        keeper = self._keeper(checkpoint, checkpoint_every, resume)
         if is_stream(x, y):
             data = self._stream(x, evaluator, epochs, split, sample_weight, validation_data)
         else:
@@ -358,35 +374,56 @@ class Trainer:
             data, validation = data.split(split)
         weighed = self._weighed(data) if isinstance(data, Source) else data
         with self._training():
-            self._prepare(data.columns, data)
             batches = data.batches(self.batch_size)
             bar = Progress(progress, epochs, batches)
+            history = History()
+            number = 0
+            if keeper is not None:
+                self._prepare(data.columns)
+                labels = evaluator.labels
+                settings = settings_of(
+                    self, weighed, validation, shuffle=shuffle, seed=seed, metrics=labels
+                )
+                keeper.begin(history, hooks, settings, batches)
+                number = keeper.epoch
+                bar.skip(number * (batches or 0))
+            self._prepare(data.columns, data)
             self.model.stop_training = False
             if hooks is not None:
-                hooks.begin(self, {"epochs": epochs, "steps": batches})
-            history = History()
+                params = {"epochs": epochs, "steps": batches}
+                hooks.begin(self, params | ({"initial_epoch": number} if number else {}))
+            if keeper is not None:
+                keeper.callbacks()
+                self.model.stop_training = keeper.stopped
             try:
-                for number in range(epochs):
+                while number < epochs and not self.model.stop_training:
                     bar.begin_epoch(number)
-                    if hooks is not None:
-                        hooks.on_epoch_begin(number)
                     start = time.perf_counter()
+                    if keeper is not None and keeper.midway:
+                        start -= keeper.spent
+                    elif hooks is not None:
+                        hooks.on_epoch_begin(number)
+                        start = time.perf_counter()
                     try:
                         portions = self._portions(weighed, shuffle, seed)
-                        loss, samples = self._run(portions, number, hooks, bar)
+                        loss, samples = self._run(portions, number, hooks, bar, keeper)
                     except DivergenceError as error:
                         if hooks is None or not hooks.on_divergence(error):
                             raise
+                        self.model.stop_training = True
                         break
                     seconds = time.perf_counter() - start
                     logs = self._measure(loss, evaluator, data, validation)
                     if hooks is not None:
                         hooks.on_epoch_end(number, logs)
                     history.add(logs, seconds, samples)
-                    if self.model.stop_training:
-                        break
+                    number += 1
+                    if keeper is not None:
+                        keeper.finished(number, self.model.stop_training)
             finally:
                 bar.close()
+            if keeper is not None:
+                keeper.finished(number, self.model.stop_training, last=True)
             if hooks is not None:
                 hooks.on_train_end()
         return history
@@ -431,6 +468,65 @@ class Trainer:
             values = evaluator.evaluate(self._executor, validation)
             logs.update({f"val_{name}": value for name, value in values.items()})
         return logs
+
+    # --- checkpoints ---
+
+    def save_checkpoint(self, path: str | os.PathLike[str]) -> None:
+        """Write a file from which training goes on to the same bits.
+
+        It holds the model, the optimizer's settings and state, and the numbers of steps and epochs,
+        from which all random numbers follow. `fastmlp.load` reads the model in it. The file is
+        replaced at once or not at all.
+
+        Parameters
+        ----------
+        path : str or path
+
+        Raises
+        ------
+        ValueError
+            If the sizes of the model are not known yet.
+        OSError
+            If the file cannot be written.
+
+        Examples
+        --------
+        >>> trainer.save_checkpoint("run.ckpt")
+        """
+        with self._training():
+            save(path, self)
+
+    def load_checkpoint(self, path: str | os.PathLike[str]) -> None:
+        """Go on from a file of `save_checkpoint`, or of `fit`.
+
+        The trainer must have been made with a model of the same architecture and an optimizer of
+        the same class; their values, the optimizer's settings among them, become the file's. Of a
+        file that `fit` wrote inside an epoch, what had been done of it counts as steps, not as an
+        epoch.
+
+        Parameters
+        ----------
+        path : str or path
+
+        Raises
+        ------
+        ModelFormatError
+            If the file is no checkpoint, damaged, or of a later version of fastmlp.
+        ValueError
+            If it belongs to another architecture or optimizer.
+        OSError
+            If it cannot be read.
+        """
+        with self._training():
+            load(path, self)
+            self._fast_step = None
+
+    def _keeper(self, path: Any, every: Any, resume: Any) -> Keeper | None:
+        if path is not None:
+            return Keeper(self, path, every, resume)
+        if check_flag("resume", resume):
+            raise ValueError("resume needs checkpoint, the path of the file to go on from")
+        return None
 
     # --- what all ways of training need ---
 

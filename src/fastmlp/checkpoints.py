@@ -1,0 +1,606 @@
+"""Checkpoints: a training as a file, from which it goes on to the same bits.
+
+A checkpoint is a model file (see `fastmlp.files`, `fastmlp.load` reads the model in it) with more
+tensors and one more entry, "checkpoint", in its description:
+
+- "optimizer/…": the vectors of the optimizer's state, and beside them its settings, the number of
+  steps and of epochs. These numbers and the seed are all the random state there is, since every
+  random number is a function of a seed and a counter.
+- for `fit`: what has been trained with what (so that another training is not continued by
+  mistake), "history/…" and "times/…", the states of the callbacks, "callbacks/…", and the epoch.
+- inside an epoch: the mini-batches that are done with their losses, "epoch/losses", and the values
+  at its start, "start/…", to which a training returns that diverges.
+
+Nothing in the file is executed, and all of it is read and checked before anything changes.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from fastmlp import files
+from fastmlp.atomic import remove_remains
+from fastmlp.errors import ModelFormatError, check_flag, check_integer, check_number, shown
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+    from fastmlp.backends import BaseExecutor
+    from fastmlp.callbacks import CallbackList
+    from fastmlp.history import History
+    from fastmlp.sources import Source
+    from fastmlp.streams import Stream
+    from fastmlp.training import Trainer
+
+# Rows whose values stand for all data, when it is asked whether these are the same data.
+_SAMPLED_ROWS = 256
+_F64 = np.dtype(np.float64)
+
+
+@dataclass(slots=True)
+class Position:
+    """How far an epoch has got.
+
+    Attributes
+    ----------
+    total, weight : float
+        Sum of the losses of the sources that are finished, and of what they count.
+    samples, batches, sources : int
+        Rows, mini-batches and sources that are finished.
+    losses : ndarray of float64
+        Losses of the mini-batches that are done of the source that is not finished.
+    seconds : float
+        Time that was spent on all of it.
+    """
+
+    total: float = 0.0
+    weight: float = 0.0
+    samples: int = 0
+    batches: int = 0
+    sources: int = 0
+    losses: np.ndarray = field(default_factory=lambda: np.empty(0))
+    seconds: float = 0.0
+
+    def config(self) -> dict[str, Any]:
+        """Return everything but the losses, as plain data."""
+        names = ("total", "weight", "samples", "batches", "sources", "seconds")
+        return {name: getattr(self, name) for name in names}
+
+
+# ---- state of a trainer --------------------------------------------------------------------------
+
+
+def _vectors(trainer: Trainer) -> dict[str, np.ndarray]:
+    """Return live arrays of all that training changes, by their names in a checkpoint."""
+    model = trainer.model
+    state = trainer.optimizer.state_for(model)
+    slots = {f"optimizer/{name}": vector.array() for name, vector in state.vectors().items()}
+    return {**model.parameters, **model.states, **slots}
+
+
+def _copies(trainer: Trainer, prefix: str = "") -> dict[str, np.ndarray]:
+    return {prefix + name: array.copy() for name, array in _vectors(trainer).items()}
+
+
+def _put(trainer: Trainer, values: Mapping[str, np.ndarray], prefix: str = "") -> None:
+    for name, array in _vectors(trainer).items():
+        array[...] = values[prefix + name]
+
+
+def _described(trainer: Trainer) -> dict[str, Any]:
+    optimizer = trainer.optimizer
+    state = optimizer.state_for(trainer.model)
+    try:
+        config = optimizer.config()
+    except TypeError:  # a schedule that is a function is no data; who resumes gives it again
+        config = None
+    return {
+        "name": optimizer.name,
+        "config": config,
+        "vectors": list(state.vectors()),
+        "step": state.step,
+        "epoch": state.epoch,
+    }
+
+
+def save(path: str | os.PathLike[str], trainer: Trainer) -> None:
+    """Write the model and the optimizer's state; see `Trainer.save_checkpoint`."""
+    _write(path, trainer, _copies(trainer), None)
+
+
+def _write(
+    path: str | os.PathLike[str],
+    trainer: Trainer,
+    tensors: dict[str, np.ndarray],
+    fit: dict[str, Any] | None,
+) -> None:
+    description = {
+        "format": files.FORMAT,
+        "model": trainer.model.config(),
+        "checkpoint": {"optimizer": _described(trainer), "fit": fit},
+    }
+    files.write(path, tensors, description)
+
+
+def load(path: str | os.PathLike[str], trainer: Trainer) -> None:
+    """Take model and optimizer's state over from a checkpoint; see `Trainer.load_checkpoint`."""
+    content = _Content(Path(path), trainer)
+    content.apply(trainer)
+
+
+class _Content:
+    """A checkpoint that has been read, and fits a trainer.
+
+    Parameters
+    ----------
+    path : Path
+    trainer : Trainer
+        Stays as it is, but its model is built if its sizes were not known.
+
+    Raises
+    ------
+    ModelFormatError
+        If the file is no checkpoint, damaged, or of a later version.
+    ValueError
+        If it is of another model or another optimizer.
+    """
+
+    def __init__(self, path: Path, trainer: Trainer):
+        self.path = path
+        header, data_size, description = files.read_description(path)
+        self.checkpoint = description.get("checkpoint")
+        if not isinstance(self.checkpoint, dict):
+            raise ModelFormatError(f"{path} is a model, but no checkpoint of its training")
+        self.adapted = description["model"].get("adapted") is True
+        self._compare_models(trainer, description["model"])
+        with self._valid():
+            told = self.checkpoint["optimizer"]
+            self.step = check_integer("step", told["step"], low=0)
+            self.epoch = check_integer("epoch", told["epoch"], low=0)
+            name, config, vectors = told["name"], told["config"], told["vectors"]
+            self.fit = self.checkpoint["fit"]
+            if self.fit is not None:
+                self._read_fit()
+        optimizer = trainer.optimizer
+        if name != optimizer.name:
+            raise ValueError(
+                f"{path} is a checkpoint of the optimizer {shown(name)}; this training has "
+                f"{optimizer.name!r}"
+            )
+        self.optimizer = None
+        if config is not None:
+            from fastmlp import optimizers
+
+            with self._valid():
+                self.optimizer = optimizers.from_config(config)
+        has = list(optimizer.state_for(trainer.model).vectors())
+        if vectors != has or (self.optimizer and self.optimizer.slots != optimizer.slots):
+            raise ValueError(
+                f"{path} is a checkpoint of {name} with {shown(vectors)}; this one keeps {has}"
+            )
+        self._read_tensors(header, data_size, trainer)
+
+    def _valid(self) -> _Blame:
+        return _Blame(self.path)
+
+    def _compare_models(self, trainer: Trainer, config: Any) -> None:
+        model = trainer.model
+        with self._valid():
+            input_size = check_integer("input_size", config["input_size"], low=1)
+        model.build(model.input_size or input_size)
+        ours = model.config()
+        for name in ("layers", "dtype", "input_size"):
+            theirs = config.get(name)
+            if theirs != ours[name]:
+                raise ValueError(
+                    f"{self.path} is a checkpoint of another model: its {name} "
+                    f"{'is' if name != 'layers' else 'are'} {shown(theirs)}, this model has "
+                    f"{shown(ours[name])}"
+                )
+
+    def _read_fit(self) -> None:
+        fit = self.fit
+        self.number = check_integer("epoch", fit["epoch"], low=0)
+        self.stopped = check_flag("stopped", fit["stopped"])
+        self.settings = dict(fit["settings"])
+        self.columns = [str(name) for name in fit["columns"]]
+        self.callbacks = [(str(kind), state) for kind, state in fit["callbacks"]]
+        self.position = None
+        self.start = (0, 0)
+        told = fit["position"]
+        if told is not None:
+            numbers = {
+                name: check_integer(name, told[name], low=0)
+                for name in ("samples", "batches", "sources")
+            }
+            sums = {name: float(told[name]) for name in ("total", "weight", "seconds")}
+            self.position = Position(**numbers, **sums)
+            self.start = (
+                check_integer("start_step", told["start_step"], low=0, high=self.step),
+                check_integer("start_epoch", told["start_epoch"], low=0),
+            )
+
+    def _read_tensors(self, header: dict[str, Any], data_size: int, trainer: Trainer) -> None:
+        from safetensors import SafetensorError, safe_open
+
+        expected = {name: (a.dtype, a.shape) for name, a in _vectors(trainer).items()}
+        own = {name: entry for name, entry in header.items() if name.startswith("callbacks/")}
+        rest = {name: entry for name, entry in header.items() if name not in own}
+        if self.fit is not None:
+            if self.position is not None:
+                expected.update({f"start/{n}": shape for n, shape in list(expected.items())})
+                done = _length(header.get("epoch/losses"))
+                expected["epoch/losses"] = (_F64, (done,))
+            for name in self.columns:
+                # A column that a callback has given up is shorter.
+                length = min(_length(header.get(f"history/{name}")), self.number)
+                expected[f"history/{name}"] = (_F64, (length,))
+            for name in ("times/seconds", "times/samples_per_second"):
+                expected[name] = (_F64, (self.number,))
+        files.check_tensors(self.path, rest, expected, None if own else data_size)
+        try:
+            with safe_open(self.path, framework="np") as file:
+                self.tensors = {name: file.get_tensor(name) for name in header}
+        except (SafetensorError, TypeError, ValueError) as error:
+            raise ModelFormatError(f"{self.path} is damaged: {error}") from error
+        if self.fit is not None and self.position is not None:
+            self.position.losses = self.tensors["epoch/losses"]
+
+    def apply(self, trainer: Trainer) -> None:
+        """Give the trainer's model and optimizer the values of the checkpoint."""
+        optimizer, model = trainer.optimizer, trainer.model
+        if self.optimizer is not None:
+            optimizer.take_settings(self.optimizer)
+        _put(trainer, self.tensors)
+        state = optimizer.state_for(model)
+        state.step, state.epoch = self.step, self.epoch
+        if self.adapted:
+            model.mark_adapted()
+
+
+class _Blame:
+    """Turns whatever a damaged description stumbles over into a ModelFormatError."""
+
+    def __init__(self, path: Path):
+        self._path = path
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
+        if isinstance(error, Exception) and not isinstance(error, ModelFormatError):
+            raise ModelFormatError(f"{self._path} is a damaged checkpoint: {error!r}") from error
+
+
+def _length(entry: Any) -> int:
+    shape = entry.get("shape") if isinstance(entry, dict) else None
+    return shape[0] if isinstance(shape, list) and len(shape) == 1 else -1
+
+
+# ---- states of callbacks, as plain data and tensors ----------------------------------------------
+
+
+def _pack(value: Any, name: str, tensors: dict[str, np.ndarray]) -> Any:
+    """Return a value as JSON can hold it; arrays go into `tensors` under `name`."""
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return {"float": repr(value)}
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    if isinstance(value, np.ndarray):
+        tensors[name] = np.ascontiguousarray(value)
+        return {"tensor": name}
+    if isinstance(value, (list, tuple)):
+        return [_pack(item, f"{name}/{index}", tensors) for index, item in enumerate(value)]
+    if isinstance(value, dict) and all(isinstance(key, str) for key in value):
+        items = {key: _pack(item, f"{name}/{key}", tensors) for key, item in value.items()}
+        return {"dict": items}
+    raise TypeError(
+        f"the state of a callback must be numbers, strings, arrays, and lists and dicts of them; "
+        f"{name} is {shown(value)}"
+    )
+
+
+def _unpack(value: Any, tensors: Mapping[str, np.ndarray]) -> Any:
+    if isinstance(value, list):
+        return [_unpack(item, tensors) for item in value]
+    if isinstance(value, dict):
+        ((kind, content),) = value.items()
+        if kind == "tensor":
+            return tensors[content]
+        if kind == "float":
+            return float(content)
+        return {key: _unpack(item, tensors) for key, item in content.items()}
+    return value
+
+
+# ---- what is trained with what -------------------------------------------------------------------
+
+
+def _plain(value: Any) -> Any:
+    """Return a setting as JSON can hold it; of a function its name, of an object its class."""
+    if hasattr(value, "config"):
+        try:
+            return _plain(value.config())
+        except TypeError:
+            pass
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    if value is None or isinstance(value, (bool, int, str)):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else repr(value)
+    if isinstance(value, np.ndarray):
+        return _fingerprint(value)
+    named = value if hasattr(value, "__qualname__") else type(value)
+    return f"{named.__module__}.{named.__qualname__}"
+
+
+def _fingerprint(array: np.ndarray | None) -> str | None:
+    """Return shape, dtype and a checksum of some evenly spaced rows."""
+    if array is None:
+        return None
+    from zlib import crc32
+
+    rows = np.linspace(0, len(array) - 1, min(len(array), _SAMPLED_ROWS)).astype(np.intp)
+    check = crc32(np.ascontiguousarray(array[rows]).view(np.uint8).reshape(-1))
+    return f"{list(array.shape)} {array.dtype.name} {check:08x}"
+
+
+def _data_settings(data: Source | Stream | None) -> Any:
+    if data is None or not hasattr(data, "n"):
+        return None if data is None else "stream"
+    return {"x": _fingerprint(data.x), "y": _fingerprint(data.y)} | (
+        {} if data.sample_weight is None else {"sample_weight": _fingerprint(data.sample_weight)}
+    )
+
+
+def settings_of(
+    trainer: Trainer, data: Source | Stream, validation: Source | None, **settings: Any
+) -> dict[str, Any]:
+    """Return what decides about a training's result, as plain data.
+
+    All arguments of `Trainer` take part but the model, which is compared by itself, and the number
+    of threads, which has no effect.
+    """
+    import inspect
+
+    names = [
+        name
+        for name in inspect.signature(type(trainer).__init__).parameters
+        if name not in ("self", "model", "threads") and hasattr(trainer, name)
+    ]
+    values = {name: getattr(trainer, name) for name in names} | settings
+    return {
+        **{name: _plain(value) for name, value in values.items()},
+        "data": _data_settings(data),
+        "validation_data": _data_settings(validation),
+        "seed of the model": trainer.model.seed,
+    }
+
+
+# ---- writing and reading while `fit` runs --------------------------------------------------------
+
+
+def _check_every(every: object) -> tuple[float, int]:
+    """Return seconds and epochs between checkpoints, one of them infinite or zero."""
+    if not isinstance(every, str):
+        what = "checkpoint_every (seconds, or as '5 epochs')"
+        return check_number(what, every, low=0.0), 0
+    number, _, unit = every.strip().rpartition(" ")
+    number = number or "1"
+    if unit not in ("epoch", "epochs") or not number.isdecimal() or int(number) < 1:
+        raise ValueError(
+            "checkpoint_every must be a number of seconds, 'epoch', or epochs as '5 epochs'; "
+            f"got {every!r}"
+        )
+    return math.inf, int(number)
+
+
+class Keeper:
+    """Writes the checkpoints of one `fit`, and takes up one that was stopped.
+
+    Parameters
+    ----------
+    trainer : Trainer
+    path : str or path
+    every : float or str
+        Seconds between two checkpoints, or "epoch", or "5 epochs".
+    resume : bool
+        Whether to go on from the file, if it is there.
+
+    Attributes
+    ----------
+    epoch : int
+        The epoch to begin with, counted from 0.
+    stopped : bool
+        Whether that training has ended by itself.
+    midway : bool
+        Whether the next epoch is one that was begun already.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is refused.
+    """
+
+    def __init__(self, trainer: Trainer, path: Any, every: Any, resume: Any):
+        if not isinstance(path, (str, os.PathLike)):
+            raise TypeError(f"checkpoint must be a string or a path; got {shown(path)}")
+        self.path = Path(path)
+        folder = Path(os.path.realpath(self.path)).parent
+        if not folder.is_dir():
+            raise FileNotFoundError(f"checkpoint: there is no folder {folder}")
+        self._seconds, self._epochs = _check_every(every)
+        self._resume = check_flag("resume", resume)
+        self._trainer = trainer
+        self._content: _Content | None = None
+        self._settings: dict[str, Any] = {}
+        self._history: History | None = None
+        self._hooks: CallbackList | None = None
+        self._began = 0.0
+        self._written = time.monotonic()
+        self._last = -1  # the epoch after which was written last
+        self.epoch = 0
+        self.stopped = False
+
+    @property
+    def midway(self) -> bool:
+        return self._content is not None and self._content.position is not None
+
+    def begin(
+        self,
+        history: History,
+        hooks: CallbackList | None,
+        settings: dict[str, Any],
+        batches: int | None,
+    ) -> None:
+        """Take over the file, if there is one to go on from.
+
+        Parameters
+        ----------
+        history : History
+            Gets the epochs that have been finished.
+        hooks : CallbackList or None
+        settings : dict
+            What `settings_of` returned.
+        batches : int or None
+            Mini-batches of an epoch, if that is known.
+
+        Raises
+        ------
+        ModelFormatError
+            If it is no checkpoint of `fit`, or damaged.
+        ValueError
+            If it is the checkpoint of another training.
+        """
+        self._history, self._hooks, self._settings = history, hooks, settings
+        remove_remains(self.path)
+        if not self._resume or not self.path.exists():
+            return
+        content = _Content(self.path, self._trainer)
+        if content.fit is None:
+            raise ModelFormatError(
+                f"{self.path} was written by Trainer.save_checkpoint, not by fit: load it with "
+                "Trainer.load_checkpoint"
+            )
+        self._compare(content)
+        place = content.position
+        if batches is not None and place and (place.sources or len(place.losses) > batches):
+            raise ModelFormatError(f"{self.path} is damaged: an epoch has {batches} mini-batches")
+        content.apply(self._trainer)
+        self.epoch, self.stopped = content.number, content.stopped
+        columns = {name: content.tensors[f"history/{name}"].tolist() for name in content.columns}
+        history.history.update(columns)
+        history.epoch.extend(range(content.number))
+        history.time.extend(content.tensors["times/seconds"].tolist())
+        rates = content.tensors["times/samples_per_second"]
+        history.samples_per_second.extend(rates.tolist())
+        self._content = content
+
+    def _compare(self, content: _Content) -> None:
+        for name in {**content.settings, **self._settings}:
+            theirs, ours = content.settings.get(name), self._settings.get(name)
+            if theirs != ours:
+                raise ValueError(
+                    f"{self.path} is a checkpoint of another training, with {name} "
+                    f"{shown(theirs)}; this one has {shown(ours)}. Give what it had, another "
+                    "checkpoint, or resume=False to start anew"
+                )
+        kinds = [kind for kind, _ in content.callbacks]
+        ours = [] if self._hooks is None else self._hooks.kinds
+        if kinds != ours:
+            raise ValueError(
+                f"{self.path} is a checkpoint of another training, with callbacks {kinds}; this "
+                f"one has {ours}"
+            )
+
+    def callbacks(self) -> None:
+        """Give the callbacks, which have been told that training begins, their states back."""
+        content = self._content
+        if content is not None and self._hooks is not None:
+            with _Blame(self.path):
+                states = [_unpack(state, content.tensors) for _, state in content.callbacks]
+                self._hooks.set_states(states)
+
+    @property
+    def spent(self) -> float:
+        """Seconds that the next epoch had taken before it was stopped."""
+        return self._content.position.seconds if self.midway else 0.0
+
+    def enter(self, executor: BaseExecutor) -> Position:
+        """Remember the values at the start of an epoch; return how far it has got."""
+        content, self._content = self._content, None
+        position = Position()
+        if content is None or content.position is None:
+            executor.snapshot()
+        else:
+            trainer = self._trainer
+            state = trainer.optimizer.state_for(trainer.model)
+            _put(trainer, content.tensors, "start/")
+            state.step, state.epoch = content.start
+            executor.snapshot()
+            content.apply(trainer)
+            position = content.position
+        self._began = time.perf_counter() - position.seconds
+        return position
+
+    def passed(self, number: int, executor: BaseExecutor, position: Position, losses: Any) -> None:
+        """Write a checkpoint inside an epoch, if it is time; `losses` as in `Position`."""
+        if time.monotonic() - self._written < self._seconds:
+            return
+        trainer = self._trainer
+        state = trainer.optimizer.state_for(trainer.model)
+        now, counters = _copies(trainer), (state.step, state.epoch)
+        executor.restore()
+        start, begun = _copies(trainer, "start/"), (state.step, state.epoch)
+        _put(trainer, now)
+        state.step, state.epoch = counters
+        told = {**position.config(), "start_step": begun[0], "start_epoch": begun[1]}
+        told["seconds"] = time.perf_counter() - self._began
+        self._write(number, {**now, **start, "epoch/losses": losses.copy()}, told, False)
+
+    def finished(self, number: int, stopped: bool, last: bool = False) -> None:
+        """Write a checkpoint after an epoch, if it is time or the last one."""
+        if last and self._last == number:
+            return
+        due = self._epochs > 0 and number % self._epochs == 0
+        if last or due or time.monotonic() - self._written >= self._seconds:
+            self._write(number, _copies(self._trainer), None, stopped)
+            self._last = number
+
+    def _write(
+        self, number: int, tensors: dict[str, np.ndarray], position: Any, stopped: bool
+    ) -> None:
+        history = self._history
+        for name, values in history.history.items():
+            tensors[f"history/{name}"] = np.array(values, np.float64)
+        tensors["times/seconds"] = np.array(history.time, np.float64)
+        tensors["times/samples_per_second"] = np.array(history.samples_per_second, np.float64)
+        states = []
+        if self._hooks is not None:
+            for index, (kind, state) in enumerate(self._hooks.states()):
+                states.append([kind, _pack(state, f"callbacks/{index}", tensors)])
+        fit = {
+            "settings": self._settings,
+            "epoch": number,
+            "stopped": stopped,
+            "columns": list(history.history),
+            "callbacks": states,
+            "position": position,
+        }
+        _write(self.path, self._trainer, tensors, fit)
+        self._written = time.monotonic()
