@@ -15,7 +15,7 @@ import pytest
 import cases
 import fastmlp as fm
 from fastmlp import _native, activations, losses, optimizers, plan, schedules
-from fastmlp.backends import layout, lowering, native
+from fastmlp.backends import layout, lowering, native, reference
 from fastmlp.sources import Source
 from test_backends import compare_training, train
 
@@ -612,3 +612,15 @@ def test_padding_of_parameters_stays_zero(optimizer, activation, dtype, isa):
             height = panels.layout.rounded(cols)
             args = panels.transposed, model.dtype, place.transposed, -(-rows // block), height
             assert not padding(*args, cols, rows).any()
+
+
+def test_the_squared_norm_is_that_of_the_weights(dtype):
+    model = cases.mlp(cases.Shape((5, 18, 19, 1), 7), "softplus", dtype=dtype)
+    x, y = cases.inputs(28, 5, dtype=dtype), cases.targets("real", 28, 1, dtype=dtype)
+    train(native.Executor, model, "mse", fm.Adam(lr=0.01), Source(x, y), 7)
+    weights = [model.parameters[f"{layer}.weight"].astype(float) for layer in range(3)]
+    expected = sum((w * w).sum() for w in weights)
+    for kind in (native.Executor, reference.Executor):
+        assert kind(model).squared_norm() == pytest.approx(expected, rel=1e-13)
+    model.flat_parameters.array()[0] = np.inf
+    assert native.Executor(model).squared_norm() == np.inf

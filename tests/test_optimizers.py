@@ -215,6 +215,24 @@ def test_power(base):
     np.testing.assert_allclose(power(base, exponents), expected, rtol=4096 * 2.3e-16, atol=1e-300)
 
 
+def test_powers_do_not_depend_on_the_span():
+    exponents = np.arange(200, 600)
+    whole = power(0.9, exponents)
+    assert [power(0.9, exponents[i : i + 1])[0] for i in range(400)] == whole.tolist()
+
+
+def test_programs_depend_on_what_rows_cannot_say():
+    optimizer = Adam(groups=[("*.bias", {"lr_scale": 0.5})])
+    before = optimizer.structure
+    optimizer.lr, optimizer.betas = 0.1, (0.5, 0.6)
+    optimizer.groups = [("*.bias", {"eps": 1e-3})]
+    assert optimizer.structure == before
+    optimizer.groups = [("0.bias", {"eps": 1e-3})]
+    assert optimizer.structure != before
+    optimizer.groups, optimizer.amsgrad = [("*.bias", {})], True
+    assert optimizer.structure != before
+
+
 # --- groups ---
 
 GROUPS = [("*.bias", {"weight_decay": 0.0}), ("0.*", {"lr_scale": 0.5})]

@@ -9,6 +9,7 @@ and bias corrections cost them nothing.
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -34,6 +35,10 @@ if TYPE_CHECKING:
     # Of `update`: state vectors, and one row of `hyper`.
     Slots = Sequence[Floats]
     Row = NDArray[np.float64]
+
+
+# Exponents whose powers are computed together and kept: steps come one after the other.
+_POWERS = 256
 
 
 # --- checks of settings: (what the message calls it, value) -> value ------------------------------
@@ -265,6 +270,11 @@ class Optimizer:
         """Name of the native kernel that does the same as `update`."""
         return self.name
 
+    @property
+    def structure(self) -> tuple[Any, ...]:
+        """What programs depend on; all other settings reach them in the rows of `hyper`."""
+        return self.kernel, self.slots, tuple(pattern for pattern, _ in self._groups)
+
     def hyper(
         self, first_step: int, count: int, *, epoch: int = 0, group: int = 0
     ) -> NDArray[np.float64]:
@@ -404,17 +414,28 @@ class Optimizer:
         self._states = weakref.WeakKeyDictionary()
 
 
-def power(base: float, exponents: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Return base**k for integers k >= 0, 0 <= base <= 1, by repeated squaring.
-
-    Multiplications alone give the same bits on every CPU, which `numpy.power` does not; the
-    relative error of about k·ε is far below what training can see where the power is not yet 0.
-    """
-    result = np.ones(exponents.shape)
-    remaining = exponents.copy()
+@lru_cache(maxsize=64)
+def _powers(base: float, block: int) -> NDArray[np.float64]:
+    """Return base**k for the exponents k of a block, by repeated squaring."""
+    remaining = np.arange(block * _POWERS, (block + 1) * _POWERS, dtype=np.int64)
+    result = np.ones(remaining.shape)
     factor = base
     while remaining.any():
         result = np.where(remaining & 1, result * factor, result)
         remaining >>= 1
         factor *= factor
     return result
+
+
+def power(base: float, exponents: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return base**k for integers k >= 0, 0 <= base <= 1, which lie close together.
+
+    Multiplications alone give the same bits on every CPU, which `numpy.power` does not; the
+    relative error of about k·ε is far below what training can see where the power is not yet 0.
+    """
+    if not exponents.size:
+        return np.ones(exponents.shape)
+    first, last = int(exponents.min()) // _POWERS, int(exponents.max()) // _POWERS
+    blocks = [_powers(base, block) for block in range(first, last + 1)]
+    table = blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
+    return table[exponents - first * _POWERS]

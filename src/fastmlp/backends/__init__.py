@@ -117,6 +117,12 @@ class BaseExecutor:
         """Return whether all parameters are finite."""
         return all_finite(self.model.flat_parameters.array())
 
+    def squared_norm(self) -> float:
+        """Return the sum of squares of all weights, not of the biases."""
+        flat = self.model.flat_parameters.array()
+        parts = [spec for spec in self.model.parameter_specs if spec.decay]
+        return sum(sum_of_squares(flat[s.offset : s.offset + s.size]) for s in parts)
+
     def snapshot(self) -> None:
         """Remember the parameters and the optimizer's state, to be able to `restore` them."""
         arrays, state = self._state()
@@ -136,6 +142,14 @@ class BaseExecutor:
     def _state(self) -> tuple[list[np.ndarray], OptimizerState]:
         state = self.optimizer.state_for(self.model)
         return [vector.array() for vector in (self.model.flat_parameters, *state.slots)], state
+
+
+def sum_of_squares(values: np.ndarray) -> float:
+    """Return the sum of squares in double precision.
+
+    Not by BLAS: its threads go on spinning for a while, on the cores that the engine needs.
+    """
+    return float(np.square(values, dtype=np.float64).sum())
 
 
 def get(name: str) -> type[BaseExecutor]:

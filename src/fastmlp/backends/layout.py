@@ -89,6 +89,12 @@ class Layout:
         """Return n rounded up to whole blocks."""
         return -(-n // self.block) * self.block
 
+    def elements(self, name: str) -> slice:
+        """Return which elements of the panels one parameter has, its padding counted."""
+        place = self.places[name]
+        start = place.panel * 8 // self.bits
+        return slice(start, start + self.rounded(place.cols) * place.block_rows)
+
 
 class Panels:
     """A copy of a flat vector in the engine's layout; the `resident` of that vector.

@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import os
 import time
+from functools import lru_cache
+from math import isfinite
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from fastmlp import _native
-from fastmlp.backends import BaseExecutor
+from fastmlp.backends import BaseExecutor, sum_of_squares
 from fastmlp.backends.assembly import STRATEGIES, assemble
 from fastmlp.backends.layout import Layout, Panels, panels_of
 from fastmlp.backends.lowering import HYPER, Lowered, Lowering, UnsupportedStep, column_weights
@@ -28,6 +30,7 @@ from fastmlp.sources import all_finite
 if TYPE_CHECKING:
     from typing import Any
 
+    from fastmlp.loss_base import Loss
     from fastmlp.sources import Rows, Source
 
 # Rows that one thread predicts at once, so that its activations stay in cache.
@@ -59,6 +62,13 @@ def _weights(source: Source) -> np.ndarray | None:
     """Return sample weights; those of a single output are those of the samples."""
     weight = source.sample_weight
     return weight[:, 0] if weight is not None and weight.shape[1:] == (1,) else weight
+
+
+@lru_cache(maxsize=32)
+def _is_native(loss: Loss, output_activation: str, outputs: int, dtype: np.dtype) -> bool:
+    """Return whether the engine computes a loss; otherwise Python does, batch by batch."""
+    used = loss.behind(output_activation)[0]
+    return used.kernel in _LOSS_KERNELS or loss_program(used, outputs, dtype) is not None
 
 
 class _Layouts:
@@ -165,7 +175,7 @@ class Executor(BaseExecutor):
         parameters, states = self._panels()
         slots = self._slots() if use.get("optimizer") is not None else []
         optimizer = use.get("optimizer")
-        version = optimizer.version if optimizer is not None else 0
+        structure = optimizer.structure if optimizer is not None else None
         gradients = use.get("gradients", False)
         grads = (
             panels_of(self.model.flat_gradients, self._layouts.parameters) if gradients else None
@@ -173,7 +183,7 @@ class Executor(BaseExecutor):
         buffers = [parameters.buffer, parameters.transposed, states.buffer]
         buffers.append(grads.buffer if grads else self._nothing)
         buffers += [slot.buffer for slot in slots]
-        key = (batch, labels, version, *use.items())
+        key = (batch, labels, structure, *use.items())
         programs = self._cache.get(key) if keep else None
         if programs is None or programs._bases[1:] != buffers:
             plan = build(self.model, batch, **use)
@@ -354,12 +364,8 @@ class Executor(BaseExecutor):
         return programs.lowering, program, best, memory
 
     def _loss_is_native(self) -> bool:
-        loss = self.loss.behind(self.model.output_activation)[0]
         model = self.model
-        return (
-            loss.kernel in _LOSS_KERNELS
-            or loss_program(loss, model.output_size, model.dtype) is not None
-        )
+        return _is_native(self.loss, model.output_activation, model.output_size, model.dtype)
 
     def _train_by_python(self, source: Source, rows: Rows, hyper: np.ndarray) -> float:
         """Train on one mini-batch, the loss computed by Python between two native calls."""
@@ -518,6 +524,18 @@ class Executor(BaseExecutor):
         return out if input_gradient else None
 
     # ---- keeping a good state ----
+
+    def squared_norm(self) -> float:
+        layout = self._layout().parameters
+        panels = panels_of(self.model.flat_parameters, layout)
+        panels.refresh()
+        flat = np.frombuffer(panels.buffer, self.model.dtype)
+        total = 0.0
+        # Padding is zero, unless it has met infinities.
+        for spec in self.model.parameter_specs:
+            if spec.decay:
+                total += sum_of_squares(flat[layout.elements(spec.name)])
+        return total if isfinite(total) else super().squared_norm()
 
     def finite(self) -> bool:
         panels = panels_of(self.model.flat_parameters, self._layout().parameters)

@@ -132,8 +132,8 @@ class Executor(BaseExecutor):
         self._kept: tuple[Plan, Environment] | None = None
 
     def _plan(self, batch: int, **use: Any) -> Plan:
-        version = self.optimizer.version if self.optimizer is not None else 0
-        key = (batch, self.model.revision, version, *use.items())
+        structure = self.optimizer.structure if self.optimizer is not None else None
+        key = (batch, self.model.revision, structure, *use.items())
         plan = self._plans.get(key)
         if plan is None:
             plan = build(self.model, batch, **use)
