@@ -175,7 +175,6 @@ def test_float32_is_trained_in_float32():
             model.fit(x, y)
     assert_same(*models, tolerance=1e-4)
     assert models[1].model_.dtype == np.float32
-    assert models[1].predict_proba(x).dtype == np.float32
 
 
 @pytest.mark.parametrize("data", ["digits", "two classes", "labels"])
@@ -211,6 +210,59 @@ def test_partial_fit_goes_on(solver):
         model.partial_fit(x[500:1200], y[500:1200])
         model.partial_fit(x[1200:], y[1200:], sample_weight=np.linspace(0.1, 1.0, 597))
     assert_same(*models)
+
+
+def test_partial_fit_of_a_regressor_goes_on_with_lbfgs():
+    # Unlike scikit-learn's classifier, its regressor has it.
+    x, y = diabetes()
+    models = [
+        package.MLPRegressor(solver="lbfgs", max_iter=3, random_state=1) for package in (theirs, fm)
+    ]
+    for model in models:
+        for _ in range(2):
+            with pytest.warns(ConvergenceWarning):
+                model.partial_fit(x, y)
+    assert_same(*models)
+    assert not hasattr(fm.MLPClassifier(solver="lbfgs"), "partial_fit")
+
+
+def test_the_activation_is_the_present_one():
+    x, y = diabetes()
+    models = [
+        package.MLPRegressor(max_iter=3, random_state=1, warm_start=True)
+        for package in (theirs, fm)
+    ]
+    predictions = []
+    for model in models:
+        with pytest.warns(ConvergenceWarning):
+            model.fit(x, y).set_params(activation="tanh")
+        predictions.append(model.predict(x))
+        with pytest.warns(ConvergenceWarning):
+            model.fit(x, y)
+    np.testing.assert_allclose(predictions[1], predictions[0], rtol=1e-9)
+    assert_same(*models)
+
+
+@pytest.mark.parametrize("solver", ["adam", "lbfgs"])
+@pytest.mark.parametrize("trained", ["float32", "float64"])
+def test_dtypes_are_those_of_scikit_learn(trained, solver):
+    x, y = pair(RNG.normal(size=(40, 5)))
+    models = [
+        package.MLPClassifier((4,), solver=solver, max_iter=2, random_state=0)
+        for package in (theirs, fm)
+    ]
+    for model in models:
+        with pytest.warns(ConvergenceWarning):
+            model.fit(x.astype(trained), y)
+    their, our = models
+    for given in ("float16", "float32", "float64", "int32", "int64", "bool"):
+        inputs = x.astype(given)
+        assert our.predict_proba(inputs).dtype == their.predict_proba(inputs).dtype
+        np.testing.assert_allclose(
+            our.predict_proba(inputs), their.predict_proba(inputs), rtol=1e-4, atol=1e-6
+        )
+    for expected, actual in zip(their.coefs_, our.coefs_, strict=True):
+        assert actual.dtype == expected.dtype
 
 
 @pytest.mark.parametrize("solver", ["adam", "sgd", "lbfgs"])

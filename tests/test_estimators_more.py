@@ -405,6 +405,11 @@ def test_refused_parameters(digits, settings):
         quick(**settings).fit(*digits)
 
 
+def test_negative_weights_are_refused(curve):
+    with pytest.raises(ValueError, match="Negative values"):
+        quick_regressor().fit(*curve, sample_weight=np.linspace(-1.0, 1.0, 300))
+
+
 def test_poisson_refuses_negative_targets(curve):
     with pytest.raises(ValueError, match="y must be >= 0"):
         quick_regressor(loss="poisson").fit(*curve)
@@ -437,7 +442,7 @@ def test_the_velocity_survives_a_change_of_rate(nesterov):
     specs = model.parameter_specs
     expected = [model.parameters[spec.name].copy() for spec in specs]
     theirs = SGDOptimizer(expected, 0.1, "invscaling", 0.9, nesterov, 0.5)
-    ours = updates.SGD(updates.ChangingRate(0.1), 0.9, nesterov)
+    ours = updates.SGD(0.1, 0.9, nesterov)
     ours.penalize(1, np.zeros(9))
     rng = np.random.RandomState(0)
     for step in range(1, 10):

@@ -81,14 +81,6 @@ class BaseMLP(NetworkMixin, StochasticMixin, BaseEstimator):
 
     # --- fitting ---
 
-    def _check_solver(self) -> bool:
-        if not self._stochastic:
-            raise AttributeError(
-                "partial_fit is only available for stochastic optimizers. "
-                f"{self.solver} is not stochastic."
-            )
-        return True
-
     @property
     def _input_dtype(self) -> Any:
         return (np.float64, np.float32) if self.dtype is None else np.dtype(self.dtype)
@@ -98,7 +90,9 @@ class BaseMLP(NetworkMixin, StochasticMixin, BaseEstimator):
         first_pass = not hasattr(self, "coefs_") or (not self.warm_start and not incremental)
         X, y = self._check_data(X, y, incremental, reset=first_pass)
         if sample_weight is not None:
-            sample_weight = _check_sample_weight(sample_weight, X, dtype=np.float64)
+            sample_weight = _check_sample_weight(
+                sample_weight, X, dtype=np.float64, ensure_non_negative=True
+            )
         self._random_state = check_random_state(self.random_state)
         outputs, out_activation = self._outputs_for(y)
         if first_pass:
@@ -107,7 +101,7 @@ class BaseMLP(NetworkMixin, StochasticMixin, BaseEstimator):
             # In scikit-learn, too, L-BFGS turns float32 into float64.
             double = self.dtype is None and not self._stochastic
             model = self._build(units, "float64" if double else X.dtype.name)
-            self._draw(model, units, self._random_state)
+            self._draw(model, units, X.dtype)
             self.__dict__.pop("_assigned", None)
             self.model_ = model
             self.n_layers_ = len(units)
@@ -134,18 +128,21 @@ class BaseMLP(NetworkMixin, StochasticMixin, BaseEstimator):
     def _fit_lbfgs(self, data: Rows, loss: Loss) -> None:
         import scipy.optimize
         from sklearn.utils.optimize import _check_optimize_result
+        from threadpoolctl import threadpool_limits
 
         from fastmlp.estimators.lbfgs import Objective
 
         scale, constant = self._reported(data.y)
         objective = Objective(self.model_, loss, data, self.alpha, scale, constant, self._threads())
-        result = scipy.optimize.minimize(
-            objective,
-            objective.packed(),
-            method="L-BFGS-B",
-            jac=True,
-            options={"maxfun": self.max_fun, "maxiter": self.max_iter, "gtol": self.tol},
-        )
+        # The threads of BLAS would go on spinning between its calls, on the engine's cores.
+        with threadpool_limits(1, "blas"):
+            result = scipy.optimize.minimize(
+                objective,
+                objective.packed(),
+                method="L-BFGS-B",
+                jac=True,
+                options={"maxfun": self.max_fun, "maxiter": self.max_iter, "gtol": self.tol},
+            )
         self.n_iter_ = _check_optimize_result("lbfgs", result, self.max_iter)
         self.loss_ = result.fun
         objective.unpack(result.x)
@@ -156,7 +153,10 @@ class BaseMLP(NetworkMixin, StochasticMixin, BaseEstimator):
         """Return the network's outputs for inputs of the user's."""
         check_is_fitted(self)
         X = validate_data(self, X, accept_sparse=["csr", "csc"], reset=False)
-        return predict(self._network(), X, self._threads())
+        outputs = predict(self._network(), X, self._threads())
+        if self.dtype is None:
+            return outputs.astype(np.result_type(X.dtype, outputs.dtype), copy=False)
+        return outputs
 
     # --- copies ---
 

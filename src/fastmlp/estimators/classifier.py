@@ -254,6 +254,14 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
             self._label_binarizer.fit(y if multilabel else classes)
         return self._fit(X, y, self._with_class_weight(y, sample_weight), incremental=True)
 
+    def _check_solver(self) -> bool:
+        if not self._stochastic:
+            raise AttributeError(
+                "partial_fit is only available for stochastic optimizers. "
+                f"{self.solver} is not stochastic."
+            )
+        return True
+
     def _with_class_weight(self, y: Any, sample_weight: Any) -> Any:
         if self.class_weight is None:
             return sample_weight

@@ -38,7 +38,7 @@ class Epochs:
     def __init__(self, executor: BaseExecutor, alpha: float):
         self.executor = executor
         self.alpha = alpha
-        self._norms = _Norms(executor.model) if alpha else None
+        self._norms = _Norms(executor) if alpha else None
         self._span = 1
 
     def fits(
@@ -125,13 +125,6 @@ class Epochs:
         self._span = max(1, min(wanted, _SPAN_GROWTH * batches))
 
 
-def squared_norm(model: Sequential) -> float:
-    """Return the sum of squares of all weights, not of the biases."""
-    flat = model.flat_parameters.array()
-    parts = [s for s in model.parameter_specs if s.decay]
-    return sum(float(np.vdot(w, w)) for w in (flat[s.offset : s.offset + s.size] for s in parts))
-
-
 class _Norms:
     """Σ weights · ‖W‖² over the mini-batches of an epoch, from looking at ‖W‖² now and then.
 
@@ -141,7 +134,7 @@ class _Norms:
 
     Parameters
     ----------
-    model : Sequential
+    executor : BaseExecutor
 
     Attributes
     ----------
@@ -149,8 +142,8 @@ class _Norms:
         The mini-batch before which to look again, or their number.
     """
 
-    def __init__(self, model: Sequential):
-        self._model = model
+    def __init__(self, executor: BaseExecutor):
+        self._executor = executor
         self._step = 1
         # The last two looks: how far apart, and the change from one mini-batch to the next.
         self._distance, self._slope = 1, np.nan
@@ -158,7 +151,7 @@ class _Norms:
     def begin(self, weights: np.ndarray) -> None:
         """Begin an epoch with so many mini-batches."""
         self._weights = weights
-        self._places, self._norms = [0], [squared_norm(self._model)]
+        self._places, self._norms = [0], [self._executor.squared_norm()]
         self.next = min(self._step, len(weights))
 
     def look(self, loss: float) -> None:
@@ -166,7 +159,7 @@ class _Norms:
         batches = len(self._weights)
         distance = self.next - self._places[-1]
         self._places.append(self.next)
-        self._norms.append(squared_norm(self._model))
+        self._norms.append(self._executor.squared_norm())
         slope = (self._norms[-1] - self._norms[-2]) / distance
         curvature = 2.0 * abs(slope - self._slope) / (distance + self._distance)
         error = self._weights.sum() * curvature / 12.0  # over an epoch, times the step squared

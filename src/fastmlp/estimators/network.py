@@ -39,6 +39,8 @@ class NetworkMixin:
 
     model_: Sequential
     out_activation_: str
+    _built_with: Any = None
+    _random_state: np.random.RandomState
 
     @property
     def coefs_(self) -> list[np.ndarray]:
@@ -74,21 +76,25 @@ class NetworkMixin:
         )
 
     def _network(self) -> Sequential:
-        """Return the model, with what was assigned to `coefs_` and `intercepts_`."""
-        if self.__dict__.get("_assigned"):
+        """Return the model, with what was assigned to `coefs_` and `intercepts_`.
+
+        As in scikit-learn, the activation that it is used with is the present one.
+        """
+        model = self.__dict__.get("model_")
+        if self.__dict__.get("_assigned") or self.activation != self._built_with:
             weights, biases = ([np.asarray(a) for a in p] for p in (self.coefs_, self.intercepts_))
             arrays = [array for pair in zip(weights, biases, strict=True) for array in pair]
-            model = self.__dict__.get("model_")
             shapes = [array.shape for array in arrays]
-            if model is None or [spec.shape for spec in model.parameter_specs] != shapes:
+            specs = () if model is None else model.parameter_specs
+            if self.activation != self._built_with or [spec.shape for spec in specs] != shapes:
                 units = [len(weights[0]), *(len(bias) for bias in biases)]
                 single = all(array.dtype == np.float32 for array in arrays)
                 model = self._build(units, "float32" if single else "float64")
             for spec, array in zip(model.parameter_specs, arrays, strict=True):
                 model.parameters[spec.name] = array
             self.model_ = model
-            del self._assigned
-        return self.model_
+            self.__dict__.pop("_assigned", None)
+        return model
 
     def _hidden_sizes(self) -> list[int]:
         sizes = self.hidden_layer_sizes
@@ -119,12 +125,16 @@ class NetworkMixin:
 
     def _build(self, units: list[int], dtype: str) -> Sequential:
         """Return a model of these sizes; its parameters are zero."""
+        self._built_with = self.activation
         model = Sequential(self._layers(units), dtype=dtype)
         model.build(units[0], draw=False)
         return model
 
-    def _draw(self, model: Sequential, units: list[int], random: np.random.RandomState) -> None:
-        """Draw the parameters as scikit-learn does: weights, then biases, layer by layer."""
+    def _draw(self, model: Sequential, units: list[int], dtype: Any) -> None:
+        """Draw the parameters as scikit-learn does: weights, then biases, layer by layer.
+
+        They are rounded to the dtype of the inputs, even where training is in double precision.
+        """
         kinds = self._hidden_activations(len(units) - 2)
         # The output layer follows the rule of the layer before it.
         kinds.append(kinds[-1] if kinds else self.activation)
@@ -134,4 +144,5 @@ class NetworkMixin:
             factor = 2.0 if name in ("logistic", "sigmoid") else 6.0
             bound = np.sqrt(factor / (fan_in + fan_out))
             for shape in ((fan_in, fan_out), fan_out):
-                model.parameters[next(specs).name] = random.uniform(-bound, bound, shape)
+                drawn = self._random_state.uniform(-bound, bound, shape)
+                model.parameters[next(specs).name] = drawn.astype(dtype)

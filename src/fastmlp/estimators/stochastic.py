@@ -15,7 +15,7 @@ from sklearn.model_selection import train_test_split
 from fastmlp import backends, optimizers
 from fastmlp.estimators.epochs import Epochs
 from fastmlp.estimators.rows import predict
-from fastmlp.estimators.updates import SGD, Adam, ChangingRate
+from fastmlp.estimators.updates import SGD, Adam
 from fastmlp.optimizer_base import Optimizer
 from fastmlp.schedules import Schedule
 
@@ -69,8 +69,6 @@ class StochasticMixin:
         if self.solver == "adam":
             return Adam(rate, (self.beta_1, self.beta_2), self.epsilon)
         if self.solver == "sgd":
-            if self.learning_rate == "invscaling":
-                rate = ChangingRate(rate)
             return SGD(rate, self.momentum, self.nesterovs_momentum)
         return optimizers.OPTIMIZERS[self.solver](lr=rate)
 
@@ -141,17 +139,16 @@ class StochasticMixin:
         epochs = self._epochs(loss)
         hooks = self._hooks(loss, size, -(-data.n // size))
         scale, constant = self._reported(data.y)
-        order = None
-        if self.shuffle:
-            order = np.arange(data.n, dtype=np.uint32 if data.n <= 0xFFFFFFFF else np.uint64)
+        rows = np.arange(data.n, dtype=np.int64)  # the dtype that NumPy shuffles fastest
+        order = rows.view(np.uint64) if self.shuffle else None
         best = None if held is None else model.flat_parameters.array().copy()
         self.n_iter_ = 0
         try:
             for number in range(self.max_iter):
                 if hooks is not None:
                     hooks.on_epoch_begin(number)
-                if order is not None:
-                    self._random_state.shuffle(order)
+                if self.shuffle:
+                    self._random_state.shuffle(rows)
                 self.loss_ = epochs.run(data, order, size, scale, constant, hooks)
                 self.n_iter_ += 1
                 self.t_ += data.n
@@ -162,7 +159,7 @@ class StochasticMixin:
                     self._watch_loss()
                 elif self._watch_score(held, loss):
                     best = model.flat_parameters.array().copy()
-                if isinstance(self._optimizer.lr, ChangingRate):
+                if self.solver == "sgd" and self.learning_rate == "invscaling":
                     rate = self.learning_rate_init / (self.t_ + 1) ** self.power_t
                     self._optimizer.change_rate(rate, model)
                 if hooks is not None:

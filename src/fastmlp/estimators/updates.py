@@ -26,27 +26,11 @@ if TYPE_CHECKING:
 _GROUPS = [("*.bias", {})]
 
 
-class ChangingRate:
-    """A learning rate that changes often; unlike a number it may do so without new plans.
-
-    Parameters
-    ----------
-    value : float
-    """
-
-    def __init__(self, value: float):
-        self.value = value
-
-    def rates(self, steps: NDArray[np.int64], epoch: int) -> Rows:
-        """Return the present rate for each of some steps."""
-        return np.full(len(steps), self.value)
-
-
 class _BatchPenalty:
     """An L2 penalty of its own strength in each step: scikit-learn divides alpha by the batch."""
 
     decay_column: int
-    lr: float | ChangingRate | Schedule
+    lr: float | Schedule
 
     _first = 1
     _strengths: Rows = np.zeros(0)
@@ -71,9 +55,9 @@ class _BatchPenalty:
         return rows
 
     @property
-    def learning_rate(self) -> Any:
-        """The rate that holds now; a schedule, if there is one."""
-        return getattr(self.lr, "value", self.lr)
+    def learning_rate(self) -> float | Schedule:
+        """The rate that holds now, under scikit-learn's name."""
+        return self.lr
 
 
 class SGD(_BatchPenalty, optimizers.SGD):
@@ -84,7 +68,7 @@ class SGD(_BatchPenalty, optimizers.SGD):
 
     Parameters
     ----------
-    lr : float, ChangingRate or Schedule
+    lr : float or Schedule
         η. With a schedule the rule is PyTorch's.
     momentum : float
         μ, 0 to 1.
@@ -99,13 +83,9 @@ class SGD(_BatchPenalty, optimizers.SGD):
 
     def change_rate(self, rate: float, model: Sequential) -> None:
         """Set the learning rate, keeping the velocity."""
-        ratio = self.learning_rate / rate
         for slot in self.state_for(model).slots:
-            slot.array()[...] *= ratio
-        if isinstance(self.lr, ChangingRate):
-            self.lr.value = rate
-        else:
-            self.lr = rate
+            slot.array()[...] *= self.lr / rate
+        self.lr = rate
 
 
 class Adam(_BatchPenalty, optimizers.Adam):
