@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from fastmlp import activations, initializers, losses, optimizers
 from fastmlp.config import get_num_threads, set_num_threads, show_config
-from fastmlp.errors import DivergenceError, ModelFormatError
+from fastmlp.errors import DivergenceError, ManyError, ModelFormatError
 from fastmlp.layers import Dense, Standardize
 from fastmlp.model import MLP, Sequential
 from fastmlp.optimizers import SGD, Adam, AdamW
@@ -29,6 +29,7 @@ _LAZY = {
     "graph": "fastmlp.graph",
     "hvp": "fastmlp.graph",
     "jacobian": "fastmlp.graph",
+    "fit_many": "fastmlp.many",
     "load": "fastmlp.files",
     "metrics": "fastmlp.metrics",
     "minimize": "fastmlp.descent",
@@ -47,6 +48,7 @@ __all__ = [
     "AdamW",
     "Dense",
     "DivergenceError",
+    "ManyError",
     "ModelFormatError",
     "Sequential",
     "Standardize",
@@ -56,6 +58,7 @@ __all__ = [
     "check_gradients",
     "data",
     "descent",
+    "fit_many",
     "get_num_threads",
     "grad",
     "graph",

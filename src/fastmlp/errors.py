@@ -39,6 +39,33 @@ class DivergenceError(ArithmeticError):
         return type(self), self.args, self.__dict__
 
 
+class ManyError(RuntimeError):
+    """Some of the trainings of `fit_many` failed; the others ran to their end.
+
+    Attributes
+    ----------
+    results : list of History or Exception
+        For each network what it has: its history, or what was raised.
+    errors : dict of int to Exception
+        What was raised, by the index of the network.
+    """
+
+    def __init__(self, results: list[Any]):
+        self.results = results
+        self.errors = {
+            index: item for index, item in enumerate(results) if isinstance(item, Exception)
+        }
+        first, error = next(iter(self.errors.items()), (0, None))
+        super().__init__(
+            f"{len(self.errors)} of {len(results)} trainings failed; the first was that of "
+            f"models[{first}], by {type(error).__name__}: {error}"
+        )
+        self.__cause__ = error
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.results,)
+
+
 class ModelFormatError(ValueError):
     """A file is not a model that this version of fastmlp can load."""
 

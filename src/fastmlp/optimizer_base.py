@@ -350,6 +350,20 @@ class Optimizer:
         self._states[model] = fresh
         return fresh
 
+    def lend(self, model: Any) -> Optimizer:
+        """Return a copy with settings of its own, which goes on with the state kept for a model."""
+        import copy
+
+        twin = copy.copy(self)
+        if model in self._states:
+            twin._states[model] = self._states[model]
+        return twin
+
+    def take_back(self, twin: Optimizer, model: Any) -> None:
+        """Keep the state that a copy made by `lend` has of a model."""
+        if model in twin._states:
+            self._states[model] = twin._states[model]
+
     def step(self, model: Any) -> None:
         """Update a model's parameters from its gradients, as `model.backward` left them.
 

@@ -24,9 +24,12 @@ class Progress:
     epochs : int
     batches : int or None
         Mini-batches of an epoch; None where that is not known.
+    unit : str
+        What is counted.
     """
 
-    def __init__(self, show: bool | None, epochs: int, batches: int | None):
+    def __init__(self, show: bool | None, epochs: int, batches: int | None, unit: str = "batch"):
+        self._unit = unit
         terminal = sys.stderr is not None and sys.stderr.isatty()
         self._wanted = terminal if show is None else show
         self._stays = bool(show)
@@ -46,7 +49,7 @@ class Progress:
         """Take note of the epoch that begins, counted from 0."""
         self._epoch = epoch
 
-    def advance(self, batches: int, loss: float) -> None:
+    def advance(self, batches: int, loss: float | None = None) -> None:
         """Move by some mini-batches; the last one had this loss."""
         if not self._wanted:
             return
@@ -59,13 +62,14 @@ class Progress:
             self._bar = tqdm(
                 total=self._total,
                 initial=self._skipped,
-                unit="batch",
+                unit=self._unit,
                 leave=self._stays,
                 dynamic_ncols=True,
             )
             batches = self._done
-        self._bar.set_description_str(f"epoch {self._epoch + 1}/{self._epochs}", refresh=False)
-        self._bar.set_postfix_str(f"loss {loss:.4g}", refresh=False)
+        if loss is not None:
+            self._bar.set_description_str(f"epoch {self._epoch + 1}/{self._epochs}", refresh=False)
+            self._bar.set_postfix_str(f"loss {loss:.4g}", refresh=False)
         self._bar.update(batches)
 
     def close(self) -> None:

@@ -25,7 +25,7 @@ from fastmlp.sources import Source, is_stream
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from typing import Any
 
     from numpy.typing import ArrayLike
@@ -115,6 +115,7 @@ class Trainer:
         self._span = 1
         self._span_rows = 0
         self._scanned: tuple[object, object] = (None, None)
+        self.share: Callable[[], int] | None = None  # threads at most, where others work beside
         # A backend may give a function that makes the common step at once, or returns None.
         self._fast_step: Any = None
 
@@ -358,7 +359,10 @@ class Trainer:
         epochs = check_integer("epochs", epochs, low=1)
         shuffle = check_flag("shuffle", shuffle)
         seed = self._seed(seed)
-        progress = None if progress is None else check_flag("progress", progress)
+        # Who trains many networks at once gives a bar that is common to all.
+        shared_bar = progress if hasattr(progress, "advance") else None
+        if shared_bar is None and progress is not None:
+            check_flag("progress", progress)
         split = check_number("validation_split", validation_split, 0.0, 1.0, open_high=True)
         if split > 0.0 and validation_data is not None:
             raise ValueError("give validation_data or validation_split, not both")
@@ -375,7 +379,7 @@ class Trainer:
         weighed = self._weighed(data) if isinstance(data, Source) else data
         with self._training():
             batches = data.batches(self.batch_size)
-            bar = Progress(progress, epochs, batches)
+            bar = shared_bar or Progress(progress, epochs, batches)
             history = History()
             number = 0
             if keeper is not None:
@@ -572,6 +576,7 @@ class Trainer:
                 l1=self.l1,
                 l2=self.l2,
             )
+            self._executor.share = self.share
         if model.needs_data and data is not None:
             model.learn(data.moments())
         return self._executor

@@ -44,10 +44,13 @@ class BaseExecutor:
         None for anything else. It looks at `model.revision` itself.
     fast_step : callable or None
         (x, y) -> loss for `Trainer.step`, likewise.
+    share : callable or None
+        Returns how many threads may be used at most at this time, where others work beside.
     """
 
     fast_predict: Callable[[object], np.ndarray | None] | None = None
     fast_step: Callable[[object, object], float | None] | None = None
+    share: Callable[[], int] | None = None
 
     def __init__(
         self,

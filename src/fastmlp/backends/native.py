@@ -226,6 +226,8 @@ class Executor(BaseExecutor):
         now = time.monotonic()
         if now - self._limit_seen > _LIMIT_HOLDS:
             limit = get_num_threads()
+            if self.share is not None:
+                limit = min(limit, self.share())
             if limit != self._limit:
                 for programs in self._cache.values():
                     programs.tuners.clear()
