@@ -166,6 +166,7 @@ class TestFailures:
         with pytest.raises(KeyboardInterrupt):
             fm.fit_many(models, x, y, settings=own, epochs=10**6, workers=2)
         assert time.perf_counter() - start < 10
+        time.sleep(0.1)  # for a thread that has done its work to be gone
         assert threading.active_count() == before
         models[5].fit(x, y)  # and nothing is locked
 

@@ -101,7 +101,10 @@ def fit_many(
     if progress is not None:
         check_flag("progress", progress)
     crew = _Crew(jobs, workers, limit, _Board(progress, jobs))
-    crew.run()
+    try:
+        crew.run()
+    finally:
+        crew.board.close()
     if errors == "raise" and crew.failed:
         raise ManyError(crew.results)
     return crew.results
@@ -231,6 +234,8 @@ class _Crew:
         self._workers, self._limit = workers, limit
         self._left = len(jobs)
         self._lock = threading.Lock()
+        self._ended = 0
+        self._change = threading.Condition()
 
     def share(self) -> int:
         """Threads that each network may use now."""
@@ -242,25 +247,34 @@ class _Crew:
         else:
             import contextvars
 
-            threads = [
-                threading.Thread(target=contextvars.copy_context().run, args=(self._work,))
-                for _ in range(self._workers)
-            ]
+            threads = []
             try:
-                for thread in threads:
+                for _ in range(self._workers):
+                    context = contextvars.copy_context()
+                    thread = threading.Thread(target=context.run, args=(self._work,))
                     thread.start()
-                for thread in threads:
-                    while thread.is_alive():
-                        thread.join(0.1)  # not for ever: Ctrl-C is seen between two
+                    threads.append(thread)
+                self._wait(len(threads))
             finally:
                 # Only an exception finds trainings still running; they end with their span.
                 self.cancelled = True
-                for thread in threads:
-                    if thread.ident is not None:
-                        thread.join()
-                self.board.close()
+                self._wait(len(threads))
+
+    def _wait(self, threads: int) -> None:
+        # `Thread.join` takes a thread for dead when Ctrl-C interrupts it (Python before 3.13).
+        with self._change:
+            while self._ended < threads:
+                self._change.wait(0.1)
 
     def _work(self) -> None:
+        try:
+            self._work_off()
+        finally:
+            with self._change:
+                self._ended += 1
+                self._change.notify_all()
+
+    def _work_off(self) -> None:
         while not self.cancelled:
             with self._lock:
                 if not self._waiting:
