@@ -28,6 +28,7 @@ import numpy as np
 from fastmlp import files
 from fastmlp.atomic import remove_remains
 from fastmlp.errors import ModelFormatError, check_flag, check_integer, check_number, shown
+from fastmlp.tensorfile import TensorFile
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -155,7 +156,12 @@ class _Content:
 
     def __init__(self, path: Path, trainer: Trainer):
         self.path = path
-        header, data_size, description = files.read_description(path)
+        with TensorFile(path) as file:
+            self._read(file, trainer)
+
+    def _read(self, file: TensorFile, trainer: Trainer) -> None:
+        path = self.path
+        description = files.read_description(file)
         self.checkpoint = description.get("checkpoint")
         if not isinstance(self.checkpoint, dict):
             raise ModelFormatError(f"{path} is a model, but no checkpoint of its training")
@@ -186,7 +192,7 @@ class _Content:
             raise ValueError(
                 f"{path} is a checkpoint of {name} with {shown(vectors)}; this one keeps {has}"
             )
-        self._read_tensors(header, data_size, trainer)
+        self._read_tensors(file, trainer)
 
     def _valid(self) -> _Blame:
         return _Blame(self.path)
@@ -228,29 +234,21 @@ class _Content:
                 check_integer("start_epoch", told["start_epoch"], low=0),
             )
 
-    def _read_tensors(self, header: dict[str, Any], data_size: int, trainer: Trainer) -> None:
-        from safetensors import SafetensorError, safe_open
-
+    def _read_tensors(self, file: TensorFile, trainer: Trainer) -> None:
         expected = {name: (a.dtype, a.shape) for name, a in _vectors(trainer).items()}
-        own = {name: entry for name, entry in header.items() if name.startswith("callbacks/")}
-        rest = {name: entry for name, entry in header.items() if name not in own}
         if self.fit is not None:
             if self.position is not None:
                 expected.update({f"start/{n}": shape for n, shape in list(expected.items())})
-                done = _length(header.get("epoch/losses"))
-                expected["epoch/losses"] = (_F64, (done,))
+                expected["epoch/losses"] = (_F64, (_length(file, "epoch/losses"),))
             for name in self.columns:
                 # A column that a callback has given up is shorter.
-                length = min(_length(header.get(f"history/{name}")), self.number)
+                length = min(_length(file, f"history/{name}"), self.number)
                 expected[f"history/{name}"] = (_F64, (length,))
             for name in ("times/seconds", "times/samples_per_second"):
                 expected[name] = (_F64, (self.number,))
-        files.check_tensors(self.path, rest, expected, None if own else data_size)
-        try:
-            with safe_open(self.path, framework="np") as file:
-                self.tensors = {name: file.get_tensor(name) for name in header}
-        except (SafetensorError, TypeError, ValueError) as error:
-            raise ModelFormatError(f"{self.path} is damaged: {error}") from error
+        rest = [name for name in file.entries if not name.startswith("callbacks/")]
+        files.check_tensors(file, rest, expected)
+        self.tensors = {name: file.read(name) for name in file.entries}
         if self.fit is not None and self.position is not None:
             self.position.losses = self.tensors["epoch/losses"]
 
@@ -280,9 +278,9 @@ class _Blame:
             raise ModelFormatError(f"{self._path} is a damaged checkpoint: {error!r}") from error
 
 
-def _length(entry: Any) -> int:
-    shape = entry.get("shape") if isinstance(entry, dict) else None
-    return shape[0] if isinstance(shape, list) and len(shape) == 1 else -1
+def _length(file: TensorFile, name: str) -> int:
+    shape = file.entries[name].shape if name in file.entries else ()
+    return shape[0] if len(shape) == 1 else -1
 
 
 # ---- states of callbacks, as plain data and tensors ----------------------------------------------

@@ -482,24 +482,40 @@ class Sequential(Exports, Network):
             resume=resume,
         )
 
-    def save(self, path: str | os.PathLike[str]) -> None:
+    def save(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        optimizer: Optimizer | None = None,
+        metadata: Mapping[str, str] | None = None,
+    ) -> None:
         """Write the model to a safetensors file; see `fastmlp.load`.
+
+        What was in the file is replaced at once or not at all.
 
         Parameters
         ----------
         path : str or path
+            Where to. The folder must exist.
+        optimizer : Optimizer, optional
+            Its settings and its state for this model are saved, too; `fastmlp.load_optimizer`
+            gives them back, and training goes on.
+        metadata : mapping of str to str, optional
+            Anything else that belongs to the model, as the names of its classes;
+            `fastmlp.load_metadata` gives it back.
 
         Raises
         ------
-        ValueError
-            If the sizes of the model are not known yet.
+        TypeError, ValueError
+            If an argument is refused, the sizes of the model are not known yet, or a value is not
+            finite.
         OSError
             If the file cannot be written.
         """
         from fastmlp.files import save
 
         self._built()
-        save(self, path)
+        save(self, path, optimizer, metadata)
 
 
 class MLP(Sequential):

@@ -40,6 +40,10 @@ if TYPE_CHECKING:
 # Exponents whose powers are computed together and kept: steps come one after the other.
 _POWERS = 256
 
+# Far more and longer than anyone writes; a file may hold groups of an enemy's, and a pattern of a
+# hundred thousand characters takes minutes to match.
+_MOST_GROUPS = 1000
+_LONGEST_PATTERN = 200
 
 # --- checks of settings: (what the message calls it, value) -> value ------------------------------
 
@@ -207,6 +211,8 @@ class Optimizer:
         if isinstance(groups, str) or not hasattr(groups, "__iter__"):
             raise TypeError(f"groups must be a list of (pattern, overrides); got {shown(groups)}")
         for group in groups:
+            if len(checked) == _MOST_GROUPS:
+                raise ValueError(f"groups must be at most {_MOST_GROUPS}; got more")
             fits = isinstance(group, (tuple, list)) and len(group) == 2
             if not fits or not isinstance(group[0], str) or not hasattr(group[1], "items"):
                 raise TypeError(
@@ -214,6 +220,11 @@ class Optimizer:
                     f"('*.bias', {{'weight_decay': 0.0}}); got {shown(group)}"
                 )
             pattern, overrides = group
+            if len(pattern) > _LONGEST_PATTERN:
+                raise ValueError(
+                    f"the pattern of a group may have {_LONGEST_PATTERN} characters; "
+                    f"{shown(pattern)} has {len(pattern):,}"
+                )
             values = {}
             for name, value in overrides.items():
                 choose(f"override of group {pattern!r}", name, ["lr_scale", *allowed])

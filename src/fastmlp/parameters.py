@@ -66,17 +66,11 @@ class ParameterSpec:
     @property
     def allowed(self) -> str:
         """Which values make sense, for a message."""
-        if self.minimum == -math.inf:
-            return "finite"
-        return f"finite and {'> 0' if self.minimum == ABOVE_ZERO else f'>= {self.minimum:g}'}"
+        return allowed(self.minimum)
 
     def allows(self, values: np.ndarray) -> bool:
         """Return whether all values make sense: finite, and not below the minimum."""
-        if not values.size:
-            return True
-        # NaN comes through min and max, and no array of booleans is made.
-        least, most = float(values.min()), float(values.max())
-        return math.isfinite(least) and math.isfinite(most) and least >= self.minimum
+        return finite(values, self.minimum)
 
     @property
     def matrix_shape(self) -> tuple[int, int]:
@@ -85,6 +79,22 @@ class ParameterSpec:
             raise ValueError(f"parameter {self.name} must have 1 or 2 dimensions: {self.shape}")
         rows, cols = (1, *self.shape)[-2:]
         return rows, cols
+
+
+def finite(values: np.ndarray, minimum: float = -math.inf) -> bool:
+    """Return whether all values are finite and not below the minimum; takes no memory."""
+    if not values.size:
+        return True
+    # NaN comes through min and max, and no array of booleans is made.
+    least, most = float(values.min()), float(values.max())
+    return math.isfinite(least) and math.isfinite(most) and least >= minimum
+
+
+def allowed(minimum: float) -> str:
+    """Return in words which values `finite` accepts."""
+    if minimum == -math.inf:
+        return "finite"
+    return f"finite and {'> 0' if minimum == ABOVE_ZERO else f'>= {minimum:g}'}"
 
 
 def place(specs: Iterable[ParameterSpec], dtype: np.dtype) -> list[ParameterSpec]:
