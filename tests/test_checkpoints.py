@@ -12,6 +12,7 @@ import pytest
 import fastmlp as fm
 import interrupted
 from fastmlp import callbacks, files
+from fastmlp.tensorfile import TensorFile
 
 
 class Stop(Exception):
@@ -278,7 +279,8 @@ class TestAnotherTraining:
         x, y = data()
         fit(path, 3)
         network().fit(x, y, checkpoint=path, epochs=2, progress=False)
-        assert files.read_description(path)[2]["checkpoint"]["fit"]["epoch"] == 2
+        with TensorFile(path) as file:
+            assert files.read_description(file)["checkpoint"]["fit"]["epoch"] == 2
 
     def test_number_of_threads_may_differ(self, path):
         x, y = data()

@@ -210,6 +210,20 @@ def rename(header, data):
 
 
 def drop(header, data):
+    start, stop = header.pop("3.bias")["data_offsets"]
+    for entry in header.values():
+        if "data_offsets" in entry and entry["data_offsets"][0] >= stop:
+            entry["data_offsets"] = [at - (stop - start) for at in entry["data_offsets"]]
+    return header, data[:start] + data[stop:]
+
+
+def more(header, data):
+    end = len(data)
+    header["extra"] = {"dtype": "F32", "shape": [0], "data_offsets": [end, end]}
+    return header, data
+
+
+def hole(header, data):
     del header["0.mean"]
     return header, data
 
@@ -222,19 +236,35 @@ def swap(header, data):
 
 DAMAGES = {
     "no model": (change_metadata({}), "no fastmlp model"),
-    "metadata are a list": (change_metadata(["fastmlp"]), "no fastmlp model"),
+    "metadata are a list": (change_metadata(["fastmlp"]), "damaged metadata"),
     "description is no JSON": (change_metadata({"fastmlp": "{"}), "damaged metadata"),
     "description is a list": (change_metadata({"fastmlp": "[]"}), "no format number"),
     "description is deep": (change_metadata({"fastmlp": "[" * 100_000}), "damaged metadata"),
     "format is true": (change_metadata({"fastmlp": '{"format": true}'}), "no format number"),
-    "of the future": (change_metadata({"fastmlp": '{"format": 2, "model": {}}'}), "upgrade"),
+    "of the future": (change_metadata({"fastmlp": '{"format": 3, "model": {}}'}), "upgrade"),
+    "no model in it": (change_metadata({"fastmlp": '{"format": 1}'}), "no model"),
+    "an entry of the future": (
+        change_metadata({"fastmlp": '{"format": 1, "model": {}, "optimizer": {}}'}),
+        "unknown 'optimizer'",
+    ),
+    "a key twice in the description": (
+        change_metadata({"fastmlp": '{"format": 1, "format": 1, "model": {}}'}),
+        "twice",
+    ),
+    "NaN in the description": (change_metadata({"fastmlp": '{"format": NaN}'}), "not JSON"),
+    "infinity in the description": (
+        change_metadata({"fastmlp": '{"format": 1e999}'}),
+        "not a finite number",
+    ),
+    "a number of many digits": (change_metadata({"fastmlp": "1" * 5000}), "damaged metadata"),
+    "metadata that are no strings": (change_metadata({"fastmlp": "{}", "x": 1}), "damaged"),
     "no layers": (change_config(layers=[]), "no valid model"),
     "layers of a wrong type": (change_config(layers=7), "no valid model"),
     "unknown layer": (change_config(layers=[{"class": "Dens"}]), "Dense"),
     "unknown setting": (change_config(layers=[{"class": "Dense", "unit": 3}]), "units"),
     "unknown dtype": (change_config(dtype="float16"), "dtype"),
     "odd dtype": (change_config(dtype="{"), "no valid model"),
-    "other dtype": (change_config(dtype="float64"), "is F32 of shape"),
+    "other dtype": (change_config(dtype="float64"), "is float32 of shape"),
     "no input size": (change_config(input_size=None), "input_size"),
     "input size 0": (change_config(input_size=0), "input_size"),
     "other input size": (change_config(input_size=4), "of shape"),
@@ -248,16 +278,23 @@ DAMAGES = {
         ),
         "model",
     ),
-    "a tensor lacks": (drop, r"lacks 0\.mean"),
+    "a tensor lacks": (drop, r"lacks '3\.bias'"),
+    "a tensor is for nobody": (more, "its model does not: 'extra'"),
+    "a hole": (hole, "does not begin where another ends"),
     "a tensor has another name": (rename, r"1\.bias"),
     "a tensor stands twice": (duplicate, "twice"),
     "a tensor's entry is a number": (lambda h, d: ({**h, "1.bias": 3}, d), r"1\.bias"),
-    "a tensor of another type": (change_entry("1.bias", dtype="I32"), r"1\.bias is I32"),
+    "a tensor of another type": (change_entry("1.bias", dtype="I32"), r"1\.bias is int32"),
     "a tensor of another shape": (change_entry("1.bias", shape=[2, 2]), r"1\.bias"),
+    "a shape of floats": (change_entry("1.bias", shape=[4.0]), "damaged header"),
+    "a shape of booleans": (change_entry("3.bias", shape=[2, True]), "damaged header"),
+    "a shape below zero": (change_entry("1.bias", shape=[-4]), "damaged header"),
+    "an unknown type": (change_entry("1.bias", dtype="F7"), "F7"),
+    "a field too many": (change_entry("1.bias", stride=[1]), "damaged header"),
     "offsets overlap": (swap, "damaged"),
     "offsets beyond the end": (change_entry("1.bias", data_offsets=[0, 1 << 60]), "damaged"),
-    "truncated": (lambda h, d: (h, d[:-1]), "the model needs"),
-    "more than it should": (lambda h, d: (h, d + b"\0"), "the model needs"),
+    "truncated": (lambda h, d: (h, d[:-1]), "its header says"),
+    "more than it should": (lambda h, d: (h, d + b"\0"), "its header says"),
     "NaN": (not_finite(np.nan), "finite"),
     "infinity": (not_finite(-np.inf), "finite"),
     "a scale of zero": (scale(0.0), r"0\.scale must be finite and > 0"),
@@ -267,7 +304,7 @@ DAMAGES = {
     "header is not JSON": (lambda h, d: (b"}", d), "no safetensors file"),
     "header is not UTF-8": (lambda h, d: (b'"\xff"', d), "no safetensors file"),
     "header is deep": (lambda h, d: (b"[" * 100_000, d), "no safetensors file"),
-    "header is long": (lambda h, d: (b" " * (3 << 20), d), "header of 3,145,728 bytes"),
+    "header is long": (lambda h, d: (b" " * (2 << 20), d), "header of 2,097,152 bytes"),
 }
 
 
@@ -319,55 +356,9 @@ class TestLoading:
         join(path, header, data)
         tracemalloc.start()
         try:
-            with pytest.raises(errors.ModelFormatError, match="the model needs"):
+            with pytest.raises(errors.ModelFormatError, match="is damaged"):
                 files.load(path)
             peak = tracemalloc.get_traced_memory()[1]
         finally:
             tracemalloc.stop()
         assert peak < 8 << 20
-
-    def test_every_mutation_loads_or_is_refused(self, path):
-        """A sample of what a fuzzer does: bytes changed, inserted, cut, and numbers replaced."""
-        rng = np.random.default_rng(0)
-        make().save(path)
-        original = path.read_bytes()
-        (length,) = struct.unpack("<Q", original[:8])
-        tokens = [
-            b"0",
-            b"-1",
-            b"1e9",
-            b"4294967296",
-            b"null",
-            b"[]",
-            b"{}",
-            b'""',
-            b'"F64"',
-            b"NaN",
-        ]
-        refused = 0
-        for _ in range(2000):
-            mutated = bytearray(original)
-            # Most of the interest lies in the header.
-            places = rng.integers(0, length + 8 if rng.random() < 0.9 else len(mutated), 3)
-            kind = rng.integers(4)
-            if kind == 0:
-                for place in places[: rng.integers(1, 4)]:
-                    mutated[place] = rng.integers(256)
-            elif kind == 1:
-                mutated[places[0] : places[0] + rng.integers(8)] = tokens[rng.integers(len(tokens))]
-            elif kind == 2:
-                del mutated[min(places) : min(places) + rng.integers(1, 40)]
-            else:
-                mutated[places[0] : places[0]] = mutated[min(places[1:]) : max(places[1:])]
-            if kind > 0 and rng.random() < 0.8:
-                mutated[:8] = struct.pack("<Q", length + len(mutated) - len(original))
-            path.write_bytes(mutated)
-            try:
-                loaded = files.load(path)
-            except errors.ModelFormatError:
-                refused += 1
-            else:
-                with np.errstate(all="ignore"):  # values may be odd, as a tiny scale
-                    x = np.ones((2, loaded.input_size))
-                    assert loaded.predict(x, backend="reference").shape == (2, loaded.output_size)
-        assert refused > 1000

@@ -20,18 +20,15 @@ import math
 import os
 import time
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fastmlp import files
-from fastmlp.atomic import remove_remains
 from fastmlp.errors import ModelFormatError, check_flag, check_integer, check_number, shown
-from fastmlp.tensorfile import TensorFile
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
     from typing import Any
 
     from fastmlp.backends import BaseExecutor
@@ -39,6 +36,7 @@ if TYPE_CHECKING:
     from fastmlp.history import History
     from fastmlp.sources import Source
     from fastmlp.streams import Stream
+    from fastmlp.tensorfile import TensorFile
     from fastmlp.training import Trainer
 
 # Rows whose values stand for all data, when it is asked whether these are the same data.
@@ -123,6 +121,8 @@ def _write(
     tensors: dict[str, np.ndarray],
     fit: dict[str, Any] | None,
 ) -> None:
+    from fastmlp import files
+
     description = {
         "format": files.FORMAT,
         "model": trainer.model.config(),
@@ -133,6 +133,8 @@ def _write(
 
 def load(path: str | os.PathLike[str], trainer: Trainer) -> None:
     """Take model and optimizer's state over from a checkpoint; see `Trainer.load_checkpoint`."""
+    from pathlib import Path
+
     content = _Content(Path(path), trainer)
     content.apply(trainer)
 
@@ -156,11 +158,15 @@ class _Content:
 
     def __init__(self, path: Path, trainer: Trainer):
         self.path = path
+        from fastmlp.tensorfile import TensorFile
+
         with TensorFile(path) as file:
             self._read(file, trainer)
 
     def _read(self, file: TensorFile, trainer: Trainer) -> None:
         path = self.path
+        from fastmlp import files
+
         description = files.read_description(file)
         self.checkpoint = description.get("checkpoint")
         if not isinstance(self.checkpoint, dict):
@@ -235,6 +241,8 @@ class _Content:
             )
 
     def _read_tensors(self, file: TensorFile, trainer: Trainer) -> None:
+        from fastmlp.files import check_tensors
+
         expected = {name: (a.dtype, a.shape) for name, a in _vectors(trainer).items()}
         if self.fit is not None:
             if self.position is not None:
@@ -247,7 +255,7 @@ class _Content:
             for name in ("times/seconds", "times/samples_per_second"):
                 expected[name] = (_F64, (self.number,))
         rest = [name for name in file.entries if not name.startswith("callbacks/")]
-        files.check_tensors(file, rest, expected)
+        check_tensors(file, rest, expected)
         self.tensors = {name: file.read(name) for name in file.entries}
         if self.fit is not None and self.position is not None:
             self.position.losses = self.tensors["epoch/losses"]
@@ -438,6 +446,8 @@ class Keeper:
     def __init__(self, trainer: Trainer, path: Any, every: Any, resume: Any):
         if not isinstance(path, (str, os.PathLike)):
             raise TypeError(f"checkpoint must be a string or a path; got {shown(path)}")
+        from pathlib import Path
+
         self.path = Path(path)
         folder = Path(os.path.realpath(self.path)).parent
         if not folder.is_dir():
@@ -486,6 +496,8 @@ class Keeper:
             If it is the checkpoint of another training.
         """
         self._history, self._hooks, self._settings = history, hooks, settings
+        from fastmlp.atomic import remove_remains
+
         remove_remains(self.path)
         if not self._resume or not self.path.exists():
             return

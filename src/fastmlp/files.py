@@ -351,10 +351,10 @@ def check_tensors(
         raise ModelFormatError(f"{file.path} {problem} {shown(name)}")
     for name, (dtype, shape) in expected.items():
         entry = file.entries[name]
-        if (entry.dtype, entry.shape) != (dtype, shape):
+        if (entry.dtype, entry.shape) != (dtype.newbyteorder("<"), shape):
             raise ModelFormatError(
-                f"{file.path}: {name} is {entry.dtype} of shape {shown(list(entry.shape))}; "
-                f"the model needs {dtype} of shape {list(shape)}"
+                f"{file.path}: {name} is {entry.dtype.name} of shape {shown(list(entry.shape))}; "
+                f"the model needs {dtype.name} of shape {list(shape)}"
             )
 
 
