@@ -94,7 +94,7 @@ def test_calibrated(digits):
 
 def threads_of_a_worker(x, y):
     model = quick(max_iter=2).fit(x, y)
-    return model._training.executor.threads or fm.get_num_threads()
+    return model._training.trainer.threads or fm.get_num_threads()
 
 
 def test_processes_of_joblib_share_the_cores(digits):

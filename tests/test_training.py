@@ -17,6 +17,7 @@ import cases
 import fastmlp as fm
 from fastmlp import _native
 from fastmlp.callbacks import Callback, LambdaCallback
+from fastmlp.spans import Spans
 from fastmlp.training import _batch_weights
 
 ROWS = 53
@@ -549,13 +550,13 @@ def test_interrupt_is_seen_soon_and_leaves_the_model_usable(backend):
 
 
 def test_spans_are_measured_to_last_fifty_milliseconds():
-    trainer = fm.Trainer(model())
-    trainer._pace(1, 1e-3)
-    assert trainer._span == 16  # 50 would fit, but one measurement is not trusted so far
-    trainer._pace(16, 16e-3)
-    assert trainer._span == 50
-    trainer._pace(50, 5.0)
-    assert trainer._span == 1
+    spans = Spans()
+    spans.measured(1, 1e-3)
+    assert spans.length == 16  # 50 would fit, but one measurement is not trusted so far
+    spans.measured(16, 16e-3)
+    assert spans.length == 50
+    spans.measured(50, 5.0)
+    assert spans.length == 1
 
 
 def test_progress_is_shown_if_asked_for_and_silent_in_a_pipe(capsys, backend):

@@ -1,7 +1,6 @@
 """Training: epochs of mini-batches in spans, validation, history, and what happens if it diverges.
 
-A backend is handed spans of mini-batches, as many as fit into about 50 ms. Between two of them
-Python sees signals, moves the progress bar, and looks at the losses.
+A backend is handed spans of mini-batches, see `fastmlp.spans`.
 """
 
 from __future__ import annotations
@@ -22,6 +21,7 @@ from fastmlp.evaluation import Evaluator
 from fastmlp.history import History
 from fastmlp.progress import Progress
 from fastmlp.sources import Source, is_stream
+from fastmlp.spans import Spans
 
 if TYPE_CHECKING:
     import os
@@ -42,10 +42,6 @@ if TYPE_CHECKING:
     # A source, the order of its rows (None: as they stand), and the rows of a mini-batch.
     Portion = tuple[Source, np.ndarray | None, int]
 
-# Half of the 100 ms within which Ctrl-C is to be seen, since rates change.
-_SPAN_SECONDS = 0.05
-# A span is at most so many times the one before: the first measurement is the least reliable.
-_SPAN_GROWTH = 16
 _LARGEST_SEED = 2**64 - 1
 
 
@@ -112,8 +108,7 @@ class Trainer:
         self.backend = backend
         self._executor: BaseExecutor | None = None
         self._prepared = -1  # revision of the model at which it was found to be trainable
-        self._span = 1
-        self._span_rows = 0
+        self._spans = Spans()
         self._scanned: tuple[object, object] = (None, None)
         self.share: Callable[[], int] | None = None  # threads at most, where others work beside
         # A backend may give a function that makes the common step at once, or returns None.
@@ -182,7 +177,7 @@ class Trainer:
         source = self._weighed(self._evaluator.check(xb, yb, sample_weight, finite=False))
         if self.model.needs_data:
             raise ValueError("Standardize has to learn from all data first: call model.adapt(x)")
-        executor = self._prepare(source.columns)
+        executor = self.prepare(source.columns)
         losses = np.empty(1)
         executor.train(source, None, source.n, 0, 1, losses)
         self._fast_step = executor.fast_step
@@ -230,8 +225,8 @@ class Trainer:
         # What was converted on the way in must be looked at again.
         self._scanned = (x, y) if source.x is x and source.y is y else (None, None)
         source = self._weighed(source)
-        with self._training():
-            self._prepare(source.columns, source)
+        with exclusive(self.model):
+            self.prepare(source.columns, source)
             number = self.optimizer.state_for(self.model).epoch
             loss, _ = self._run(self._portions(source, shuffle, seed), number)
         return loss
@@ -255,17 +250,14 @@ class Trainer:
         for source, order, size in islice(portions, at.sources, None):
             count = -(-source.n // size)
             losses = np.empty(count)
-            if size != self._span_rows:
-                self._span, self._span_rows = 1, size
             first = len(at.losses)  # more than 0 where a checkpoint is gone on from
             losses[:first], at.losses = at.losses, at.losses[:0]
             while first < count:
-                last = min(first + (1 if each else self._span), count)
                 if each:
                     hooks.on_train_batch_begin(at.batches + first)
-                start = time.perf_counter()
-                executor.train(source, order, size, first, last, losses)
-                self._pace(last - first, time.perf_counter() - start)
+                last = self._spans.train(
+                    executor, source, order, size, first, count, losses, single=each
+                )
                 part = losses[first:last]
                 if not isfinite(part.sum()) and not np.isfinite(part).all():
                     bad = int(np.isfinite(part).argmin())
@@ -295,12 +287,6 @@ class Trainer:
             self._diverged(number, at.batches - 1, float("nan"), None)
         self.optimizer.state_for(self.model).epoch += 1
         return (at.total / at.weight if at.weight > 0.0 else 0.0), at.samples
-
-    def _pace(self, batches: int, seconds: float) -> None:
-        """Choose the length of the next span from what the last one took."""
-        if seconds > 0.0:
-            wanted = int(_SPAN_SECONDS * batches / seconds)
-            self._span = max(1, min(wanted, _SPAN_GROWTH * batches))
 
     def _diverged(self, epoch: int, batch: int, loss: float, x: np.ndarray | None) -> None:
         self._executor.restore()
@@ -377,13 +363,13 @@ class Trainer:
         if split > 0.0:
             data, validation = data.split(split)
         weighed = self._weighed(data) if isinstance(data, Source) else data
-        with self._training():
+        with exclusive(self.model):
             batches = data.batches(self.batch_size)
             bar = shared_bar or Progress(progress, epochs, batches)
             history = History()
             number = 0
             if keeper is not None:
-                self._prepare(data.columns)
+                self.prepare(data.columns)
                 labels = evaluator.labels
                 settings = settings_of(
                     self, weighed, validation, shuffle=shuffle, seed=seed, metrics=labels
@@ -391,7 +377,7 @@ class Trainer:
                 keeper.begin(history, hooks, settings, batches)
                 number = keeper.epoch
                 bar.skip(number * (batches or 0))
-            self._prepare(data.columns, data)
+            self.prepare(data.columns, data)
             self.model.stop_training = False
             if hooks is not None:
                 params = {"epochs": epochs, "steps": batches}
@@ -497,7 +483,7 @@ class Trainer:
         --------
         >>> trainer.save_checkpoint("run.ckpt")
         """
-        with self._training():
+        with exclusive(self.model):
             save(path, self)
 
     def load_checkpoint(self, path: str | os.PathLike[str]) -> None:
@@ -521,7 +507,7 @@ class Trainer:
         OSError
             If it cannot be read.
         """
-        with self._training():
+        with exclusive(self.model):
             load(path, self)
             self._fast_step = None
 
@@ -534,16 +520,6 @@ class Trainer:
 
     # --- what all ways of training need ---
 
-    @contextmanager
-    def _training(self) -> Iterator[None]:
-        lock = self.model.training_lock
-        if not lock.acquire(False):
-            raise _busy()
-        try:
-            yield
-        finally:
-            lock.release()
-
     def _weighed(self, source: Source) -> Source:
         """Return data with the weights of their classes."""
         if self._class_weights is None:
@@ -555,7 +531,7 @@ class Trainer:
             return self.model.seed
         return check_integer("seed", seed, low=0, high=_LARGEST_SEED)
 
-    def _prepare(self, columns: int, data: Source | Stream | None = None) -> BaseExecutor:
+    def prepare(self, columns: int, data: Source | Stream | None = None) -> BaseExecutor:
         """Build the model if need be, let it learn from the data, and return its executor."""
         model = self.model
         if model.revision != self._prepared:
@@ -594,6 +570,24 @@ class Trainer:
             dtype = np.uint32 if data.n <= 0xFFFFFFFF else np.uint64
             order = np.frombuffer(_native.shuffle(seed, epoch, data.n), dtype)
         yield data, order, size
+
+
+@contextmanager
+def exclusive(model: Sequential) -> Iterator[None]:
+    """Keep others from training a model meanwhile.
+
+    Raises
+    ------
+    RuntimeError
+        If it is being trained already.
+    """
+    lock = model.training_lock
+    if not lock.acquire(False):
+        raise _busy()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _busy() -> RuntimeError:

@@ -17,6 +17,7 @@ from fastmlp.estimators.rows import Rows, predict
 from fastmlp.estimators.stochastic import StochasticMixin
 from fastmlp.optimizers import OPTIMIZERS, Optimizer
 from fastmlp.schedules import Schedule
+from fastmlp.training import exclusive
 
 if TYPE_CHECKING:
     from typing import Any, Self
@@ -114,10 +115,11 @@ class BaseMLP(NetworkMixin, StochasticMixin, BaseEstimator):
         loss = self._loss()
         loss.check_targets(y, (len(y), model.output_size))
         data = Rows(X, y, sample_weight, model.output_size if y.ndim == 1 else 0)
-        if self._stochastic:
-            self._fit_stochastic(data, loss, incremental)
-        else:
-            self._fit_lbfgs(data, loss)
+        with exclusive(model):
+            if self._stochastic:
+                self._fit_stochastic(data, loss, incremental)
+            else:
+                self._fit_lbfgs(data, loss)
         if not np.isfinite(model.flat_parameters.array()).all():
             raise ValueError(
                 "Solver produced non-finite parameter weights. The input data may contain large "

@@ -1,25 +1,20 @@
-"""One epoch after another on an executor, with scikit-learn's mean of the losses."""
+"""Epochs of a trainer, with scikit-learn's order of samples, penalty, and mean of the losses."""
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from fastmlp.estimators.updates import SGD, Adam
+from fastmlp.spans import Spans
 
 if TYPE_CHECKING:
     from fastmlp.backends import BaseExecutor
     from fastmlp.callbacks import CallbackList
     from fastmlp.estimators.rows import Rows
-    from fastmlp.loss_base import Loss
-    from fastmlp.model import Sequential
-    from fastmlp.optimizer_base import Optimizer
+    from fastmlp.training import Trainer
 
-# Half of the 100 ms within which Ctrl-C is to be seen.
-_SPAN_SECONDS = 0.05
-_SPAN_GROWTH = 16
 # What the penalty of an epoch may be wrong by, as a share of the loss.
 _PENALTY_ERROR = 3e-6
 
@@ -29,25 +24,18 @@ class Epochs:
 
     Parameters
     ----------
-    executor : BaseExecutor
+    trainer : Trainer
     alpha : float
         The penalty is ½·alpha·‖W‖² over the samples (or their weights) of a mini-batch. With an
-        optimizer that is not scikit-learn's it is the executor's own.
+        optimizer that is not scikit-learn's it is the trainer's own.
     """
 
-    def __init__(self, executor: BaseExecutor, alpha: float):
-        self.executor = executor
+    def __init__(self, trainer: Trainer, alpha: float):
+        self.trainer = trainer
         self.alpha = alpha
-        self._norms = _Norms(executor) if alpha else None
-        self._span = 1
-
-    def fits(
-        self, model: Sequential, loss: Loss, optimizer: Optimizer, alpha: float, threads: int | None
-    ) -> bool:
-        """Return whether it was made of these."""
-        made = self.executor
-        same = made.model is model and made.optimizer is optimizer and made.loss == loss
-        return same and self.alpha == alpha and made.threads == threads
+        self.executor = trainer.prepare(trainer.model.input_size)
+        self._norms = _Norms(self.executor) if alpha else None
+        self._spans = Spans()
 
     def run(
         self,
@@ -83,14 +71,14 @@ class Epochs:
         totals = counts if data.weight is None else data.sums(data.weight, order, size)
         # A mini-batch of no weight has no gradient; neither has its penalty.
         inverse = np.divide(1.0, totals, out=np.zeros_like(totals), where=totals != 0)
-        optimizer = self.executor.optimizer
-        state = optimizer.state_for(self.executor.model)
+        optimizer = self.trainer.optimizer
+        state = optimizer.state_for(self.trainer.model)
         if isinstance(optimizer, (SGD, Adam)):
             strengths = self.alpha * inverse
             optimizer.penalize(state.step + 1, strengths)
         else:
-            strengths = np.full(len(counts), self.executor.l2)
-        per_batch = hooks is not None and hooks.per_batch
+            strengths = np.full(len(counts), self.trainer.l2)
+        each = hooks is not None and hooks.per_batch
         shares = counts / data.n
         losses = np.empty(len(counts))
         norms = self._norms
@@ -99,16 +87,21 @@ class Epochs:
         for source, part, base, end in data.windows(order, size):
             first = base
             while first < end:
-                last = min(first + (1 if per_batch else self._span), end)
-                if norms is not None:
-                    last = min(last, norms.next)
-                if per_batch:
+                last = end if norms is None else min(end, norms.next)
+                if each:
                     hooks.on_train_batch_begin(first)
-                start = time.perf_counter()
-                self.executor.train(source, part, size, first - base, last - base, losses[base:])
-                self._pace(last - first, time.perf_counter() - start)
-                if per_batch:
-                    hooks.on_train_batch_end(first, {"loss": float(losses[first])})
+                last = base + self._spans.train(
+                    self.executor,
+                    source,
+                    part,
+                    size,
+                    first - base,
+                    last - base,
+                    losses[base:],
+                    single=each,
+                )
+                if each:
+                    hooks.on_train_batch_end(first, {"loss": scale * float(losses[first])})
                 if norms is not None and last == norms.next:
                     norms.look(scale * float(losses[:last].mean()))
                 first = last
@@ -118,11 +111,6 @@ class Epochs:
             values = constant if data.weight is None else constant * data.weight
             loss += float((shares * inverse) @ data.sums(values, order, size))
         return loss if norms is None else loss + norms.total()
-
-    def _pace(self, batches: int, seconds: float) -> None:
-        """Choose how many mini-batches to run at once from what the last ones took."""
-        wanted = int(_SPAN_SECONDS * batches / seconds) if seconds > 0.0 else _SPAN_GROWTH
-        self._span = max(1, min(wanted, _SPAN_GROWTH * batches))
 
 
 class _Norms:

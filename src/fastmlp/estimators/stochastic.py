@@ -12,12 +12,13 @@ from sklearn.base import is_classifier
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import train_test_split
 
-from fastmlp import backends, optimizers
+from fastmlp import optimizers
 from fastmlp.estimators.epochs import Epochs
 from fastmlp.estimators.rows import predict
 from fastmlp.estimators.updates import SGD, Adam
 from fastmlp.optimizer_base import Optimizer
 from fastmlp.schedules import Schedule
+from fastmlp.training import Trainer
 
 if TYPE_CHECKING:
     from fastmlp.callbacks import CallbackList
@@ -87,24 +88,23 @@ class StochasticMixin:
         """Return what trains epochs: the one of the last call, if it still fits."""
         model, optimizer, threads = self.model_, self._optimizer, self._threads()
         kept = self.__dict__.get("_training")
-        if kept is not None and kept.fits(model, loss, optimizer, self.alpha, threads):
-            return kept
+        if kept is not None and kept.alpha == self.alpha:
+            made = kept.trainer
+            same = made.model is model and made.optimizer is optimizer and made.loss == loss
+            if same and made.threads == threads:
+                return kept
         size = _AUTO_BATCH if self.batch_size == "auto" else self.batch_size
         l2 = 0.0 if isinstance(optimizer, (SGD, Adam)) else self.alpha / size
-        executor = backends.get("native")(
-            model, loss, optimizer, batch_size=size, threads=threads, l2=l2
-        )
-        self._training = Epochs(executor, self.alpha)
+        trainer = Trainer(model, loss, optimizer, size, threads=threads, l2=l2)
+        self._training = Epochs(trainer, self.alpha)
         return self._training
 
-    def _hooks(self, loss: Loss, batch_size: int, batches: int) -> CallbackList | None:
+    def _hooks(self, trainer: Trainer, batches: int) -> CallbackList | None:
         if not self.callbacks:
             return None
         from fastmlp.callbacks import CallbackList
-        from fastmlp.training import Trainer
 
         hooks = CallbackList(self.callbacks)
-        trainer = Trainer(self.model_, loss, self._optimizer, batch_size, threads=self._threads())
         hooks.begin(trainer, {"epochs": self.max_iter, "steps": batches})
         return hooks
 
@@ -137,7 +137,7 @@ class StochasticMixin:
         model = self.model_
         model.stop_training = False
         epochs = self._epochs(loss)
-        hooks = self._hooks(loss, size, -(-data.n // size))
+        hooks = self._hooks(epochs.trainer, -(-data.n // size))
         scale, constant = self._reported(data.y)
         rows = np.arange(data.n, dtype=np.int64)  # the dtype that NumPy shuffles fastest
         order = rows.view(np.uint64) if self.shuffle else None
