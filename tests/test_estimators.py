@@ -12,6 +12,7 @@ pytest.importorskip("sklearn", reason="scikit-learn is not installed")
 import sklearn.neural_network as theirs
 from sklearn.datasets import load_diabetes, load_digits, load_wine, make_multilabel_classification
 from sklearn.exceptions import ConvergenceWarning
+from threadpoolctl import threadpool_limits
 
 import fastmlp as fm
 
@@ -57,6 +58,13 @@ DATA = {
     "two counts": counts(2),
 }
 REGRESSION = ("diabetes", "several", "counts", "two counts")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread_of_blas():
+    """The threads of scikit-learn's BLAS go on spinning, and tests of small things take longer."""
+    with threadpool_limits(1, "blas"):
+        yield
 
 
 def both(data, sample_weight=None, **settings):
@@ -173,7 +181,8 @@ def test_float32_is_trained_in_float32():
     for model in models:
         with pytest.warns(ConvergenceWarning):
             model.fit(x, y)
-    assert_same(*models, tolerance=1e-4)
+    # Where a gradient is nothing but rounding, Adam still moves by up to its rate of 0.001.
+    assert_same(*models, tolerance=2e-3)
     assert models[1].model_.dtype == np.float32
 
 
