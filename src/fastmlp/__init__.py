@@ -9,7 +9,7 @@ from fastmlp.config import get_num_threads, set_num_threads, show_config
 from fastmlp.errors import DivergenceError, ManyError, ModelFormatError
 from fastmlp.layers import Dense, Standardize
 from fastmlp.model import MLP, Sequential
-from fastmlp.optimizers import SGD, Adam, AdamW
+from fastmlp.optimizers import LBFGS, SGD, Adam, AdamW, LevenbergMarquardt
 from fastmlp.training import Trainer
 
 if TYPE_CHECKING:
@@ -44,12 +44,14 @@ _LAZY = {
 }
 
 __all__ = [
+    "LBFGS",
     "MLP",
     "SGD",
     "Adam",
     "AdamW",
     "Dense",
     "DivergenceError",
+    "LevenbergMarquardt",
     "ManyError",
     "ModelFormatError",
     "Sequential",

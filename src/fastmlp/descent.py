@@ -17,10 +17,11 @@ from fastmlp.gradients import numerical_gradient
 from fastmlp.graph.gradient import gradients
 from fastmlp.graph.node import Node, lift
 from fastmlp.graph.transforms import Call
+from fastmlp.second_order import LevenbergMarquardt, Point
 from fastmlp.sources import as_real_array
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from typing import Any
 
     from numpy.typing import ArrayLike, NDArray
@@ -108,7 +109,8 @@ def minimize(
     x0 : array_like
         Where to start: a number for a function of one variable, or any array.
     optimizer : str or Optimizer
-        Such as "sgd", "adam" or ``fm.SGD(lr=0.1, momentum=0.9)``. It starts fresh on every call.
+        Such as "sgd", "lbfgs" or ``fm.SGD(lr=0.1, momentum=0.9)``. It starts fresh on every call.
+        A step of L-BFGS may call `f` several times, and ends where none goes further down.
     steps : int
         How many steps at most.
     gradient : callable or {"numerical"}, optional
@@ -136,36 +138,68 @@ def minimize(
     if not callable(f):
         raise TypeError(f"f must be a function; got {shown(f)}")
     rule = optimizers.get(optimizer)
+    if isinstance(rule, LevenbergMarquardt):
+        raise ValueError(
+            "LevenbergMarquardt needs the errors whose squares are summed, which f does not give; "
+            "use LBFGS"
+        )
     steps = check_integer("steps", steps, low=0)
     tolerance = check_number("tolerance", tolerance, low=0.0)
     x = np.array(as_real_array("x0", x0), np.float64)
     if not np.isfinite(x).all() or x.size == 0:
         raise ValueError(f"x0 must be finite numbers; got {shown(x0)}")
-    w = x.reshape(-1)  # a view: the optimizer changes it in place
-    slots = [np.zeros_like(w) for _ in rule.slots]
-    rows = rule.hyper(1, steps)
-
-    xs, values, slopes = [], [], []
+    slots = [np.zeros(x.size) for _ in rule.slots]
+    path: list[Point] = []
     converged = diverged = False
     with np.errstate(all="ignore"):  # what overflows is seen in the value
         evaluate = _Evaluation(f, gradient, x)
-        for step in range(steps + 1):
-            value, slope = evaluate(x)
-            finite = np.isfinite(value) and np.isfinite(slope).all() and np.isfinite(x).all()
-            if not finite and step == 0:
-                raise ValueError(f"f and its gradient must be finite at x0; got f = {value}")
-            if not finite:
+        start = evaluate.at(x)
+        if not _finite(start):
+            raise ValueError(f"f and its gradient must be finite at x0; got f = {start.value}")
+        for point in _points(rule, evaluate, start, slots, steps):
+            if not _finite(point):
                 diverged = True
                 break
-            xs.append(x.copy())
-            values.append(value)
-            slopes.append(slope)
-            converged = bool(np.linalg.norm(slope) <= tolerance)
-            if converged or step == steps:
+            path.append(point)
+            converged = bool(np.linalg.norm(point.gradient) <= tolerance)
+            if converged:
                 break
-            rule.update(w, slope.reshape(-1).copy(), slots, rows[step])
-    path = (np.array(xs), np.array(values), np.array(slopes))
-    return Descent(*path, f, rule, evaluate.calls, converged, diverged)
+    return Descent(
+        np.array([point.x.reshape(x.shape) for point in path]),
+        np.array([point.value for point in path]),
+        np.array([point.gradient.reshape(x.shape) for point in path]),
+        f,
+        rule,
+        evaluate.calls,
+        converged,
+        diverged,
+    )
+
+
+def _points(
+    rule: Optimizer, problem: _Evaluation, point: Point, slots: list[np.ndarray], steps: int
+) -> Iterator[Point]:
+    """Return the start and the point after each step; fewer where the optimizer ends before."""
+    yield point
+    if rule.full_batch:
+        for step in range(steps):
+            before = point
+            point, _ = rule.iterate(problem, before, slots, step)
+            if point is before:
+                break
+            yield point
+        return
+    rows = rule.hyper(1, steps)
+    for row in rows:
+        w = point.x.copy()
+        rule.update(w, point.gradient.copy(), slots, row)
+        point = problem.evaluate(w)
+        yield point
+
+
+def _finite(point: Point) -> bool:
+    numbers = (point.value, point.gradient, point.x)
+    return all(bool(np.isfinite(number).all()) for number in numbers)
 
 
 class _Evaluation:
@@ -177,6 +211,7 @@ class _Evaluation:
         self.f = f
         self.gradient = gradient
         self.calls = 0
+        self.shape = x.shape
         self.graph = gradient is None and self._takes_nodes(x)
 
     def _takes_nodes(self, x: np.ndarray) -> bool:
@@ -185,6 +220,15 @@ class _Evaluation:
         except TypeError:
             # A function of plain arrays refuses nodes; a mistake in it is met again below.
             return False
+
+    def at(self, x: np.ndarray) -> Point:
+        """Return what is known at `x`, as vectors."""
+        value, slope = self(x)
+        return Point(x.reshape(-1).copy(), value, slope.reshape(-1), value)
+
+    def evaluate(self, x: np.ndarray) -> Point:
+        """Return what is known at a vector: the problem as optimizers of whole batches see it."""
+        return self.at(x.reshape(self.shape))
 
     def __call__(self, x: np.ndarray) -> tuple[float, np.ndarray]:
         if self.graph:

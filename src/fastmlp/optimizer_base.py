@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from fastmlp.backends import BaseExecutor
+    from fastmlp.loss_base import Loss
     from fastmlp.parameters import FlatVector
     from fastmlp.schedules import Schedule
 
@@ -165,6 +167,8 @@ class Optimizer:
         Attributes that are also arguments of the constructor. Each may be set at any time.
     hyper_names : tuple of str
         What the columns of `hyper` are.
+    full_batch : bool
+        Whether each step needs all samples; see `fastmlp.second_order`.
     version : int
         Grows with every change of a setting, so that whoever cached something can tell.
     """
@@ -172,6 +176,7 @@ class Optimizer:
     name: str = ""
     settings: tuple[str, ...] = ()
     hyper_names: tuple[str, ...] = ()
+    full_batch: bool = False
 
     def __init_subclass__(cls) -> None:
         own = tuple(name for name, item in vars(cls).items() if isinstance(item, Setting))
@@ -340,6 +345,17 @@ class Optimizer:
             A row of `hyper`.
         """
         raise NotImplementedError
+
+    # --- the place in a training ---
+
+    def check_use(self, loss: Loss, batch_size: int | None, l1: float) -> None:
+        """Raise ValueError if this optimizer cannot train in this way."""
+
+    def executor(
+        self, kind: type[BaseExecutor], model: Any, loss: Loss, **settings: Any
+    ) -> BaseExecutor:
+        """Return what trains a model with this optimizer, on the backend of that kind."""
+        return kind(model, loss, self, **settings)
 
     # --- the explicit way ---
 

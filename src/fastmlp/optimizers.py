@@ -24,6 +24,7 @@ from fastmlp.optimizer_base import (
 )
 from fastmlp.optimizers_adaptive import Adadelta, Adagrad, RMSprop, Rprop
 from fastmlp.registry import build, resolve
+from fastmlp.second_order import LBFGS, SOLVERS, LevenbergMarquardt
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -33,10 +34,13 @@ if TYPE_CHECKING:
     from fastmlp.schedules import Schedule
 
 __all__ = [
+    "LBFGS",
     "OPTIMIZERS",
     "SGD",
+    "SOLVERS",
     "Adam",
     "AdamW",
+    "LevenbergMarquardt",
     "Optimizer",
     "OptimizerState",
     "from_config",
@@ -586,7 +590,7 @@ def get(optimizer: str | Optimizer) -> Optimizer:
     ValueError
         If the name is unknown; the message has the closest one.
     """
-    return resolve("optimizer", optimizer, OPTIMIZERS, Optimizer)
+    return resolve("optimizer", optimizer, {**OPTIMIZERS, **SOLVERS}, Optimizer)
 
 
 def from_config(config: Mapping[str, Any]) -> Optimizer:
@@ -597,4 +601,4 @@ def from_config(config: Mapping[str, Any]) -> Optimizer:
     TypeError, ValueError
         If the name or a setting is unknown or refused.
     """
-    return build("optimizer", config, OPTIMIZERS, also=("groups",))
+    return build("optimizer", config, {**OPTIMIZERS, **SOLVERS}, also=("groups",))

@@ -104,6 +104,7 @@ class Trainer:
         self.l2 = check_number("l2", l2, low=0.0)
         self.class_weight = class_weight
         self._class_weights = _check_class_weight(class_weight)
+        self.optimizer.check_use(self.loss, self.batch_size, self.l1)
         self._kind = backends.get(backend)
         self.backend = backend
         self._executor: BaseExecutor | None = None
@@ -304,7 +305,8 @@ class Trainer:
         )
 
     def _advice(self, x: np.ndarray | None = None) -> str:
-        ways = [f"a smaller learning rate (lr is {self.optimizer.lr!r})"]
+        optimizer = self.optimizer
+        ways = [] if optimizer.full_batch else [f"a smaller learning rate (lr is {optimizer.lr!r})"]
         largest = 0.0 if x is None else float(np.abs(x.astype(np.float64)).max())
         if largest > 10.0:
             ways.append(f"inputs of about unit size, as by Standardize (here up to {largest:.3g})")
@@ -429,6 +431,11 @@ class Trainer:
     ) -> Stream:
         from fastmlp.streams import Stream
 
+        if self.optimizer.full_batch:
+            raise ValueError(
+                f"{type(self.optimizer).__name__} needs all samples in each step, not a stream of "
+                "batches: give x and y as arrays"
+            )
         if split > 0.0 or sample_weight is not None:
             raise ValueError(
                 "validation_split and sample_weight do not go with a stream of batches: give "
@@ -543,10 +550,10 @@ class Trainer:
             self._prepared = model.revision
         if self._executor is None:
             self.optimizer.check_groups(spec.name for spec in model.parameter_specs)
-            self._executor = self._kind(
+            self._executor = self.optimizer.executor(
+                self._kind,
                 model,
                 self.loss,
-                self.optimizer,
                 batch_size=self.batch_size,
                 threads=self.threads,
                 l1=self.l1,

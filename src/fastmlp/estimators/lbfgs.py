@@ -7,15 +7,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fastmlp import backends
-from fastmlp.estimators.updates import GradientSum
+from fastmlp.objective import CHUNK_ROWS, MeanLoss
 
 if TYPE_CHECKING:
     from fastmlp.estimators.rows import Rows
     from fastmlp.loss_base import Loss
     from fastmlp.model import Sequential
-
-# Rows whose activations are kept at the same time.
-_CHUNK_ROWS = 4096
 
 
 class Objective:
@@ -47,15 +44,11 @@ class Objective:
         threads: int | None = None,
     ):
         self._model, self._data, self._scale = model, data, scale
-        self._size = min(_CHUNK_ROWS, data.at_once)
-        self._optimizer = GradientSum()
-        self._executor = backends.get("native")(
-            model, loss, self._optimizer, batch_size=self._size, threads=threads
-        )
-        totals = data.counts(self._size)
+        size = min(CHUNK_ROWS, data.at_once)
+        totals = data.counts(size)
         if data.weight is not None:
-            totals = data.sums(data.weight, None, self._size)
-        self._optimizer.shares = self._shares = totals / totals.sum()
+            totals = data.sums(data.weight, None, size)
+        self._mean = MeanLoss(backends.get("native"), model, loss, size, totals, threads)
         self._penalty = alpha / totals.sum()
         self._constant = 0.0
         if constant is not None:
@@ -84,13 +77,9 @@ class Objective:
     def __call__(self, packed: np.ndarray) -> tuple[float, np.ndarray]:
         """Return the penalized loss and its gradient."""
         self.unpack(packed)
-        state = self._optimizer.state_for(self._model)
-        state.step = 0
-        losses = np.empty(len(self._shares))
-        for source, _, first, last in self._data.windows(None, self._size):
-            self._executor.train(source, None, self._size, 0, last - first, losses[first:])
-        gradient = self._pack(state.slots[0].array())
+        loss, flat = self._mean(self._data.windows(None, self._mean.rows))
+        gradient = self._pack(flat)
         weights = packed[: self._weights]
         gradient[: self._weights] += self._penalty * weights
         penalty = 0.5 * self._penalty * float(weights @ weights)
-        return self._scale * float(self._shares @ losses) + self._constant + penalty, gradient
+        return self._scale * loss + self._constant + penalty, gradient

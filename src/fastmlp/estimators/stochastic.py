@@ -63,6 +63,11 @@ class StochasticMixin:
 
     def _new_optimizer(self) -> Optimizer:
         if isinstance(self.solver, Optimizer):
+            if self.solver.full_batch:
+                raise ValueError(
+                    "solver must be 'lbfgs' or an optimizer of mini-batches; got "
+                    f"{self.solver!r}, which trains with fastmlp.Sequential.fit"
+                )
             return copy.deepcopy(self.solver)
         rate = self.learning_rate
         if not isinstance(rate, Schedule):

@@ -111,21 +111,3 @@ class Adam(_BatchPenalty, optimizers.Adam):
         rows = super().hyper(first_step, count, epoch=epoch, group=group)
         rows[:, 3] /= rows[:, 4]
         return rows
-
-
-class GradientSum(optimizers.SGD):
-    """Leaves the parameters as they are and adds up gradients in its slot, for L-BFGS.
-
-    Step k, counted from 1, adds shares[k - 1] times the gradient; the first one starts from zero.
-    """
-
-    def __init__(self) -> None:
-        super().__init__(lr=0.0, momentum=1.0)
-        self.shares = np.ones(1)
-
-    def hyper(self, first_step: int, count: int, *, epoch: int = 0, group: int = 0) -> Rows:
-        rows = super().hyper(first_step, count, epoch=epoch, group=group)
-        steps = np.arange(first_step, first_step + count)
-        rows[:, 1] = steps > 1
-        rows[:, 2] = self.shares[steps - 1]
-        return rows
