@@ -16,6 +16,9 @@
 
 enum { FM_OPERANDS = 12, FM_ARGS = 8, FM_NUMBERS = 8, FM_BASES = 16, FM_SOURCES = 4, FM_HYPER = 8 };
 
+/* Places of the order beyond a mini-batch whose rows are known as well, so that they can be fetched ahead. */
+enum { FM_ROWS_AHEAD = 16 };
+
 /* One step. `at` holds operands: before fm_bind each is (base << 48 | byte offset) or -1 for none, after it an address
  * (0 for none). The same layout is a NumPy structured dtype in backends/native.py. */
 typedef struct fm_step {
@@ -67,6 +70,7 @@ typedef struct fm_frame {
     int64_t out_stride;  /* bytes between its rows */
     uint64_t step;       /* number of this step, the counter of its random numbers */
     fm_fetch *fetch;     /* this thread's */
+    const char **rows;   /* where each input row of this mini-batch stands, and FM_ROWS_AHEAD more; see fm_program */
 } fm_frame;
 
 typedef void (*fm_kernel)(const fm_step *step, const fm_frame *frame, const fm_part *part);
@@ -98,6 +102,9 @@ typedef struct fm_program {
     const fm_part *parts; /* [n_steps][n_threads] */
     char *base[FM_BASES];
     int64_t base_size[FM_BASES];
+    /* Room for the addresses of the input rows, [n_threads][batch_rows + FM_ROWS_AHEAD], where the first layer reads them
+     * in place (rows of the program's own precision, contiguous); NULL where a step gathers them. */
+    const char **rows;
     const struct fm_kernels *kernels; /* set by fm_bind */
 } fm_program;
 

@@ -172,6 +172,18 @@ static void watch(const fm_call *call, team *b, int64_t batch, double start) {
     if (due && fm_seconds() - start > call->budget) atomic_store_explicit(&b->last, batch + 1, memory_order_relaxed);
 }
 
+/* Notes where the input rows of a mini-batch stand, and those behind it. */
+static void find_rows(const fm_call *call, int64_t first_row, const char **rows) {
+    const fm_source *x = &call->source[0];
+    for (int64_t i = 0; i < call->batch_rows + FM_ROWS_AHEAD; ++i) {
+        const int64_t place = first_row + i < call->n_rows ? first_row + i : call->n_rows - 1;
+        const int64_t row = call->order32   ? (int64_t)call->order32[place]
+                            : call->order64 ? (int64_t)call->order64[place]
+                                            : place;
+        rows[i] = x->data + row * x->row_stride;
+    }
+}
+
 static void walk(const fm_program *p, const fm_call *call, team *b, int worker) {
     fm_fetch fetch = {0};
     fm_frame frame = {
@@ -181,6 +193,7 @@ static void walk(const fm_program *p, const fm_call *call, team *b, int worker) 
         .order64 = call->order64,
         .n_rows = call->n_rows,
         .out_stride = call->out_stride,
+        .rows = p->rows ? p->rows + worker * (call->batch_rows + FM_ROWS_AHEAD) : NULL,
     };
     const int parts = p->n_threads, workers = b->workers;
     const double begun = call->budget > 0 ? fm_seconds() : 0;
@@ -192,6 +205,7 @@ static void walk(const fm_program *p, const fm_call *call, team *b, int worker) 
         frame.loss = call->losses ? call->losses + batch : NULL;
         frame.out = call->out ? call->out + frame.first_row * call->out_stride : NULL;
         frame.step = call->step + (uint64_t)done;
+        if (frame.rows) find_rows(call, frame.first_row, frame.rows);
         for (int s = 0; s < p->n_steps; ++s) {
             const fm_step *step = &p->steps[s];
             const fm_part *part = p->parts + (size_t)s * (size_t)parts;

@@ -210,7 +210,8 @@ def test_only_ratios_of_weights_matter(size, isa):
 def loss_of(loss, z, y, dtype):
     """Return the native loss of a row of outputs and its gradient."""
     n = len(z)
-    model = fm.Sequential([fm.Dense(n)], input_size=n, dtype=dtype)
+    activation = "relu" if loss.kernel == "poisson" else "identity"  # it asks for what cannot be negative
+    model = fm.Sequential([fm.Dense(n, activation)], input_size=n, dtype=dtype)
     model.parameters["0.weight"][...] = np.eye(n)
     optimizer = fm.SGD(lr=0.0, momentum=0.9)
     executor, value = native.Executor(model, loss, optimizer), np.zeros(1)

@@ -45,6 +45,7 @@ def opcodes() -> dict[str, int]: ...
 def instructions() -> tuple[dict[str, int], int]: ...
 def registries() -> tuple[dict[str, int], dict[str, int], dict[str, int]]: ...
 def shuffle(seed: int, epoch: int, n: int) -> NDArray[np.unsignedinteger]: ...
+def reads_in_place(x: np.ndarray, bits: int) -> bool: ...
 
 class Program:
     def __init__(
@@ -57,6 +58,7 @@ class Program:
         columns: Sequence[int],
         result_columns: int,
         rows: int,
+        in_place: bool = False,
     ) -> None: ...
     @property
     def threads(self) -> int: ...
@@ -81,6 +83,7 @@ class FastPredict:
     def __init__(
         self,
         program: Program,
+        in_place: Program,
         vectors: tuple[Any, ...],
         columns: int,
         dtype: np.dtype,

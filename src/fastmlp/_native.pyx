@@ -19,7 +19,7 @@ cdef object np_empty = np.empty
 
 
 cdef extern from "fastmlp.h" nogil:
-    enum: FM_BASES, FM_SOURCES, FM_HYPER, FM_OPERANDS, FM_ARGS, FM_NUMBERS
+    enum: FM_BASES, FM_SOURCES, FM_HYPER, FM_OPERANDS, FM_ARGS, FM_NUMBERS, FM_ROWS_AHEAD
     enum: FM_OK, FM_F32, FM_F64, FM_F16, FM_I8, FM_U8, FM_I16, FM_U16, FM_I32, FM_U32, FM_I64, FM_U64
 
     ctypedef struct fm_step:
@@ -55,6 +55,7 @@ cdef extern from "fastmlp.h" nogil:
         const fm_part *parts
         char *base[16]
         int64_t base_size[16]
+        const char **rows
 
     const char *fm_status_text(int status)
     const char *fm_isa_name(int i)
@@ -317,6 +318,25 @@ cdef int _element_type(const char *format, Py_ssize_t itemsize) noexcept:
     return -1
 
 
+cdef bint _stands(const fm_source *x, int bits) noexcept:
+    """Whether rows can be read where they stand: contiguous, aligned, of this precision."""
+    cdef int64_t size = bits // 8
+    return (x.type == (FM_F32 if bits == 32 else FM_F64) and x.col_stride == size
+            and x.row_stride % size == 0 and <uintptr_t>x.data % size == 0)
+
+
+def reads_in_place(x, int bits):
+    """Return whether a program can read the rows of a two-dimensional array where they stand."""
+    cdef Py_buffer view
+    cdef fm_source source
+    PyObject_GetBuffer(x, &view, PyBUF_FORMAT | PyBUF_STRIDES)
+    source.data, source.type = <const char *>view.buf, _element_type(view.format, view.itemsize)
+    source.row_stride = view.strides[0] if view.ndim == 2 else 0
+    source.col_stride = view.strides[1] if view.ndim == 2 else 0
+    PyBuffer_Release(&view)
+    return _stands(&source, bits)
+
+
 cdef class Program:
     """A lowered plan, bound to memory.
 
@@ -337,17 +357,21 @@ cdef class Program:
         Columns of the row-major result, 0 where there is none.
     rows : int
         Rows of a mini-batch.
+    in_place : bool
+        Whether the inputs are read where they stand, which `reads_in_place` must allow.
     """
 
     cdef fm_program program
     cdef Buffer step_memory
     cdef Buffer part_memory
+    cdef Buffer row_memory
     cdef tuple bases
     cdef int64_t columns[4]
     cdef int64_t result_columns
     cdef int64_t rows
 
-    def __init__(self, int bits, int threads, steps, parts, bases, columns, int64_t result_columns, int64_t rows):
+    def __init__(self, int bits, int threads, steps, parts, bases, columns, int64_t result_columns, int64_t rows,
+                 bint in_place=False):
         step_bytes = memoryview(steps).cast("B")
         part_bytes = memoryview(parts).cast("B")
         n_steps = step_bytes.nbytes // sizeof(fm_step)
@@ -376,6 +400,9 @@ cdef class Program:
             self.columns[i] = columns[i] if i < len(columns) else -1
         self.result_columns = result_columns
         self.rows = rows
+        if in_place:
+            self.row_memory = Buffer(threads * (rows + FM_ROWS_AHEAD) * <int64_t>sizeof(char *))
+            self.program.rows = <const char **>self.row_memory.data
         status = fm_bind(&self.program)
         if status != FM_OK:
             raise ValueError(fm_status_text(status).decode())
@@ -403,6 +430,9 @@ cdef class Program:
         call.source[i].type = kind
         call.source[i].row_stride = view.strides[0]
         call.source[i].col_stride = view.strides[1] if columns > 0 else 0
+        if i == 0 and self.program.rows != NULL and not _stands(&call.source[0], self.program.bits):
+            PyBuffer_Release(view)
+            raise ValueError("the inputs cannot be read in place")
         return 1
 
     def run(self, sources, *, order=None, int64_t first=0, int64_t last=1, hyper=None, losses=None, out=None,
@@ -514,6 +544,8 @@ cdef class FastPredict:
     ----------
     program : Program
         Of one row, on one thread.
+    in_place : Program
+        The same for rows that can be read where they stand.
     vectors : tuple
         Flat vectors whose `touched` says that the panels may be out of date.
     columns : int
@@ -522,15 +554,15 @@ cdef class FastPredict:
     most_rows : int
     """
 
-    cdef Program program
+    cdef Program program, in_place
     cdef tuple vectors
     cdef int64_t columns
     cdef object dtype
     cdef int64_t most_rows
 
-    def __init__(self, Program program, tuple vectors, int64_t columns, dtype, int64_t most_rows):
-        self.program, self.vectors, self.columns, self.dtype = program, vectors, columns, dtype
-        self.most_rows = most_rows
+    def __init__(self, Program program, Program in_place, tuple vectors, int64_t columns, dtype, int64_t most_rows):
+        self.program, self.in_place, self.vectors = program, in_place, vectors
+        self.columns, self.dtype, self.most_rows = columns, dtype, most_rows
 
     def __call__(self, x):
         cdef fm_call call
@@ -555,7 +587,10 @@ cdef class FastPredict:
             call.source[0].row_stride, call.source[0].col_stride = view.strides[0], view.strides[1]
             call.last, call.batch_rows, call.n_rows = rows, 1, rows
             call.out, call.out_stride = <char *>result.buf, result.strides[0]
-            fm_run(&self.program.program, &call)
+            if _stands(&call.source[0], self.program.program.bits):
+                fm_run(&self.in_place.program, &call)
+            else:
+                fm_run(&self.program.program, &call)
             PyBuffer_Release(&result)
         finally:
             PyBuffer_Release(&view)
@@ -634,6 +669,8 @@ cdef class FastStep:
                 call.source[i].type = kind
                 call.source[i].row_stride = views[i].strides[0]
                 call.source[i].col_stride = views[i].strides[1] if views[i].ndim == 2 else 0
+            if self.program.program.rows != NULL and not _stands(&call.source[0], self.program.program.bits):
+                return None
             call.last, call.batch_rows, call.n_rows = 1, self.program.rows, self.program.rows
             call.hyper = <const double *>self.rows.buf + ahead * (self.rows.strides[0] // 8)
             call.losses = &loss

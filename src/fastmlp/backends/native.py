@@ -20,7 +20,14 @@ from fastmlp import _native
 from fastmlp.backends import BaseExecutor, sum_of_squares
 from fastmlp.backends.assembly import STRATEGIES, assemble
 from fastmlp.backends.layout import Layout, Panels, panels_of
-from fastmlp.backends.lowering import HYPER, Lowered, Lowering, UnsupportedStep, column_weights
+from fastmlp.backends.lowering import (
+    HYPER,
+    INPUTS,
+    Lowered,
+    Lowering,
+    UnsupportedStep,
+    column_weights,
+)
 from fastmlp.backends.programs import loss_program
 from fastmlp.backends.tuning import Tuner, candidates
 from fastmlp.config import get_num_threads
@@ -100,12 +107,8 @@ class _Programs:
         if program is None:
             lowering = self.lowering
             table, parts = assemble(steps, threads, strategy, lowering.block)
-            sources = [
-                lowering.columns[i]
-                if any(s.op.startswith("gather") and s.arg[0] == i for s in steps)
-                else -1
-                for i in range(4)
-            ]
+            read = {step.source for step in steps}
+            sources = [lowering.columns[i] if i in read else -1 for i in range(4)]
             program = _native.Program(
                 lowering.itemsize * 8,
                 threads,
@@ -115,6 +118,7 @@ class _Programs:
                 sources,
                 columns,
                 lowering.batch,
+                lowering.in_place and INPUTS in read,
             )
             self._programs[key] = program
         return program
@@ -169,7 +173,13 @@ class Executor(BaseExecutor):
         return slots
 
     def _lower(
-        self, batch: int, *, labels: bool = False, keep: bool = True, **use: Any
+        self,
+        batch: int,
+        *,
+        labels: bool = False,
+        in_place: bool = False,
+        keep: bool = True,
+        **use: Any,
     ) -> _Programs:
         """Return the programs of a plan; with `keep` they are for this executor's use alone."""
         parameters, states = self._panels()
@@ -183,7 +193,7 @@ class Executor(BaseExecutor):
         buffers = [parameters.buffer, parameters.transposed, states.buffer]
         buffers.append(grads.buffer if grads else self._nothing)
         buffers += [slot.buffer for slot in slots]
-        key = (batch, labels, structure, *use.items())
+        key = (batch, labels, in_place, structure, *use.items())
         programs = self._cache.get(key) if keep else None
         if programs is None or programs._bases[1:] != buffers:
             plan = build(self.model, batch, **use)
@@ -193,6 +203,7 @@ class Executor(BaseExecutor):
                 self._layouts.states,
                 labels=labels,
                 l2_bytes=l2_bytes(),
+                in_place=in_place,
             )
             arena = _native.Buffer(max(lowering.arena_bytes, 64))
             for offset, image in lowering.images:
@@ -207,6 +218,9 @@ class Executor(BaseExecutor):
                     self._cache.pop(next(iter(self._cache)))
                 self._cache[key] = programs
         return programs
+
+    def _reads_in_place(self, x: np.ndarray) -> bool:
+        return _native.reads_in_place(x, self.model.dtype.itemsize * 8)
 
     def _transpose(self, programs: _Programs) -> None:
         """Bring the transposed panels that a program reads into step."""
@@ -315,6 +329,7 @@ class Executor(BaseExecutor):
         programs = self._lower(
             rows,
             labels=bool(source.classes),
+            in_place=self._reads_in_place(source.x),
             training=True,
             loss=self.loss,
             optimizer=self.optimizer,
@@ -465,28 +480,32 @@ class Executor(BaseExecutor):
             and not logits
             and programs.multiply_adds <= _FAST_MULTIPLY_ADDS
         ):
-            programs = self._lower(1, keep=False)
-            lowering = programs.lowering
-            steps = [*lowering.forward, *lowering.output_steps(lowering.plan.output)]
-            program = programs.get("predict", steps, 1, "rows", out.shape[1])
+            one_row, in_place = (
+                self._prediction(self._lower(1, keep=False, in_place=place), 1)
+                for place in (False, True)
+            )
             vectors = (self.model.flat_parameters, self.model.flat_states)
             self.fast_predict = _native.FastPredict(
-                program, vectors, out.shape[1], self.model.dtype, _FAST_ROWS
+                one_row, in_place, vectors, out.shape[1], self.model.dtype, _FAST_ROWS
             )
+
+    @staticmethod
+    def _prediction(programs: _Programs, threads: int) -> _native.Program:
+        lowering = programs.lowering
+        steps = [*lowering.forward, *lowering.output_steps(lowering.plan.output)]
+        return programs.get("predict", steps, threads, "rows", lowering.plan.output.cols)
 
     def _predict(
         self, x: np.ndarray, out: np.ndarray, chunk: int, count: int, threads: int, logits: bool
     ) -> None:
         # An arena serves one call at a time: it is taken out of the cache while it is in use.
-        key = ("predict", chunk, logits)
+        in_place = self._reads_in_place(x)
+        key = ("predict", chunk, logits, in_place)
         programs = self._cache.pop(key, None)
         buffers = [panels.buffer for panels in self._panels()]
         if programs is None or programs._bases[1] is not buffers[0]:
-            programs = self._lower(chunk, keep=False, logits=logits)
-        lowering = programs.lowering
-        steps = [*lowering.forward, *lowering.output_steps(lowering.plan.output)]
-        program = programs.get("predict", steps, threads, "rows", lowering.plan.output.cols)
-        program.run((x,), first=0, last=count, out=out)
+            programs = self._lower(chunk, keep=False, in_place=in_place, logits=logits)
+        self._prediction(programs, threads).run((x,), first=0, last=count, out=out)
         self._cache[key] = programs
 
     def forward(self, x: np.ndarray, training: bool) -> np.ndarray:

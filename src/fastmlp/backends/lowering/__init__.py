@@ -12,10 +12,11 @@ weights and their updates), `elementwise` and `losses`. What comes out is a list
 """
 
 from fastmlp.backends.lowering.lowering import RULES, Lowering, column_weights
-from fastmlp.backends.lowering.steps import HYPER, Access, Lowered, Matrix, UnsupportedStep
+from fastmlp.backends.lowering.steps import HYPER, INPUTS, Access, Lowered, Matrix, UnsupportedStep
 
 __all__ = [
     "HYPER",
+    "INPUTS",
     "RULES",
     "Access",
     "Lowered",

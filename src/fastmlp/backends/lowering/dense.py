@@ -9,6 +9,7 @@ from fastmlp.backends.lowering.steps import (
     FINISH_FORWARD,
     FINISH_NONE,
     GRADIENTS,
+    INPUTS,
     SLOTS,
     Access,
     Lowered,
@@ -36,12 +37,14 @@ def _dense(low: Lowering, step: Step) -> None:
         if activation.attrs["fn"].derivative_from == "input" and low.plan.backward:
             sums = result
         result = activation.writes[0]
-    at = {0: low.matrix(x), 1: low.matrix(weight), 3: low.matrix(result)}
+    at = {**low.left(x), 1: low.matrix(weight), 3: low.matrix(result)}
     if bias:
         at[2] = low.matrix(bias[0])
     if sums is not None:
         at[4] = low.matrix(sums)
-    _product(low, step, at, x.cols, finish)
+    if 0 not in at and low.copies_input:
+        at[6] = low.matrix(x)
+    _product(low, step, at, x.cols, finish, x is low.plan.input)
 
 
 def _dense_backward_input(low: Lowering, step: Step) -> None:
@@ -70,17 +73,26 @@ def _dense_backward_input(low: Lowering, step: Step) -> None:
 
 
 def _product(
-    low: Lowering, step: Step, at: dict[int, Matrix], depth: int, finish: tuple[int, int, float]
+    low: Lowering,
+    step: Step,
+    at: dict[int, Matrix],
+    depth: int,
+    finish: tuple[int, int, float],
+    reads_input: bool = False,
 ) -> None:
     """A product of operands 0 and 1 to operand 3, as `op_dense` in csrc/kernels/dense.inc."""
     out, (kind, number, alpha) = at[3], finish
     columns = "all" if out.column else "cols"
-    reads = [Access(at[0], "rows", "all"), Access(at[1], "all", columns)]
+    reads = [Access(at[1], "all", columns)]
+    if 0 in at:
+        reads.append(Access(at[0], "rows", "all"))
     writes = [Access(out, "rows", columns)]
     if 2 in at:
         reads.append(Access(at[2], "all", columns))
     if 4 in at:
         writes.append(Access(at[4], "rows", columns))
+    if 6 in at:
+        writes.append(Access(at[6], "rows", "all"))
     low.emit(
         Lowered(
             "dense_column" if out.column else "dense",
@@ -92,8 +104,9 @@ def _product(
             tuple(writes),
             (out.rows, 1 if out.column else low.blocks(out.cols)),
             ("rows",) if out.column else ("rows", "columns"),
-            reads_input=at[0] is low.matrix(low.plan.input),
-            arg={0: kind, 1: number, 2: _rows_in_cache(low, depth)},
+            reads_input=reads_input,
+            source=None if 0 in at else INPUTS,
+            arg={0: kind, 1: number, 2: _rows_in_cache(low, depth), 3: 0 not in at},
             num={0: alpha},
         ),
         *step.writes,
@@ -133,14 +146,18 @@ def gradient(low: Lowering, step: Step) -> None:
         slot_bases = [SLOTS + i for i in range(len(optimizer.slots))]
     else:
         number, slot_bases, groups = low.optimizers["store"], [GRADIENTS], [0] * len(names)
-    x_matrix, dz_matrix, w = low.matrix(x), low.matrix(dz), low.matrix(weight)
-    at = {0: x_matrix, 1: dz_matrix, 2: w}
+    dz_matrix, w = low.matrix(dz), low.matrix(weight)
+    left = {0: low.matrix(x)} if x is low.plan.input and low.copies_input else low.left(x)
+    at = {**left, 1: dz_matrix, 2: w}
     for i, base in enumerate(slot_bases):
         at[5 + i] = Matrix(base, place.panel, w.rows, w.cols)
     for b in bias:
         at[3] = low.matrix(b)
         for i, base in enumerate(slot_bases):
             at[8 + i] = Matrix(base, low.layout.places[b.name].panel, 1, b.cols)
+    reads = [Access(dz_matrix, "all", "all" if w.column else "cols")]
+    if 0 in at:
+        reads.append(Access(at[0], "all", "cols" if w.column else "rows"))
     writes = []
     if name in updates:
         rows_axis, cols_axis = ("all", "cols") if w.column else ("rows", "cols")
@@ -163,15 +180,13 @@ def gradient(low: Lowering, step: Step) -> None:
             w.cols,
             x.rows,
             at,
-            (
-                Access(x_matrix, "all", "cols" if w.column else "rows"),
-                Access(dz_matrix, "all", "all" if w.column else "cols"),
-            ),
+            tuple(reads),
             tuple(writes),
             grid,
             axes,
             unit,
-            arg={0: number, 1: groups[0], 2: _blocks_in_cache(low), 3: groups[-1]},
+            source=None if 0 in at else INPUTS,
+            arg={0: number, 1: groups[0], 2: _blocks_in_cache(low), 3: groups[-1], 4: 0 not in at},
             num={0: penalty["l1"], 1: penalty["l2"]} if penalty else {},
         )
     )

@@ -35,6 +35,11 @@ RULES: dict[str, Callable[[Lowering, Step], None]] = {
 }
 
 
+# Rows of the caller, each in a page of its own, that a gradient may pass over again and again
+# without missing the first-level TLB, which has 64 entries on most processors.
+_ROWS_IN_REACH = 32
+
+
 def column_weights(plan: Plan) -> set[str]:
     """Return the weights with one output that are kept as a column: those of a last layer."""
     readers = _readers(plan.forward)
@@ -73,6 +78,8 @@ class Lowering:
         Whether the targets come as class indices.
     l2_bytes : int
         Of a core's second-level cache.
+    in_place : bool
+        Whether the call's input rows could be read where they stand.
 
     Attributes
     ----------
@@ -83,6 +90,8 @@ class Lowering:
         What stands in the arena from the beginning: byte offsets, and programs and their constants.
     columns : list of int
         Width of each of the caller's arrays; 0 for one-dimensional ones, -1 for those not read.
+    in_place : bool
+        Whether the input rows are read where they stand, without a copy in the arena.
     transposes : set of str
         Weights whose transposed panels are read.
     maintained : set of str
@@ -102,6 +111,7 @@ class Lowering:
         *,
         labels: bool = False,
         l2_bytes: int = 1 << 20,
+        in_place: bool = False,
     ):
         self.plan = plan
         self.layout = layout
@@ -130,12 +140,23 @@ class Lowering:
         self._column_weights = {
             name for name, place in layout.places.items() if place.transposed is None
         }
+        self.in_place = in_place and self._products_alone_read(plan.input)
         self._walk()
+
+    def _products_alone_read(self, x: Value) -> bool:
+        return all(
+            (step.op == "dense" and step.reads[1].name not in self._column_weights)
+            or (step.op == "dense_backward_params" and step.writes[0].cols > 1)
+            for step in self.readers.get(x, ())
+        )
 
     def _walk(self) -> None:
         plan = self.plan
         self._steps = self.forward
-        reading.rows(self, self.matrix(plan.input), INPUTS)
+        if self.in_place:
+            self.columns[INPUTS] = plan.input.cols
+        else:
+            reading.rows(self, self.matrix(plan.input), INPUTS)
         for step in plan.forward:
             self._lower(step)
         self._steps = self.backward
@@ -213,6 +234,15 @@ class Lowering:
                 matrix = self.allocate(value.rows, value.cols, self._is_column(value))
             self._matrices[value] = matrix
         return matrix
+
+    def left(self, x: Value) -> dict[int, Matrix]:
+        """Return operand 0 of a product; there is none where it reads the caller's rows."""
+        return {} if self.in_place and x is self.plan.input else {0: self.matrix(x)}
+
+    @property
+    def copies_input(self) -> bool:
+        """Whether the rows read in place are copied for the gradient."""
+        return self.in_place and bool(self.plan.backward) and self.batch > _ROWS_IN_REACH
 
     def place(self, value: Value, matrix: Matrix) -> None:
         """Let a value stand where another one stood."""

@@ -58,6 +58,7 @@ def _emit(
             (Access(matrix, "rows", columns),),
             (matrix.rows, blocks),
             axes,
+            source=source,
             arg={0: source},
         )
     )

@@ -48,7 +48,8 @@ class Lowered:
 
     `grid` is (rows, blocks): how far the parts of all threads reach. `row_unit` is the grain of
     cuts along rows. `axes` lists the axes along which the step can be cut; none means thread 0 does
-    it all. `reads_input` marks the product of the first layer.
+    it all. `reads_input` marks the product of the first layer. `source` is the
+    array of the caller that the step reads itself, if any.
     """
 
     op: str
@@ -62,5 +63,6 @@ class Lowered:
     axes: tuple[str, ...]
     row_unit: int = 1
     reads_input: bool = False
+    source: int | None = None
     arg: dict[int, int] = field(default_factory=dict)
     num: dict[int, float] = field(default_factory=dict)
