@@ -64,8 +64,9 @@ class Engine:
 class FilteredProgram:
     """What `_native.Program` is, run by a filter."""
 
-    def __init__(self, engine, threads, steps, parts, bases, columns, rows):
+    def __init__(self, engine, threads, steps, parts, bases, columns, rows, in_place):
         self.engine, self.threads, self.rows, self.columns = engine, threads, rows, columns
+        self.in_place = in_place
         self.table, self.parts, self.bases = steps.copy(), parts.copy(), bases
 
     def run(
@@ -74,7 +75,8 @@ class FilteredProgram:
         rows = last * self.rows if order is None else len(order)
         scalars = 0 if hyper is None else hyper.shape[1]
         width = 0 if out is None else out.strides[0]
-        numbers = [self.threads, len(self.bases), rows, first, last, self.rows, scalars, width]
+        calls = [rows, first, last, self.rows, scalars, width, self.in_place]
+        numbers = [self.threads, len(self.bases), *calls]
         memory = [np.frombuffer(base, np.uint8) for base in self.bases]
         arrays = [np.array(numbers), self.table, self.parts, *memory]
         for i in range(4):
@@ -120,9 +122,9 @@ def both(request, folder, monkeypatch):
     """Return a function that calls one on AVX2 and on another target, and returns both results."""
     before = _native.isa()
 
-    def filtered(bits, threads, steps, parts, bases, columns, result_columns, rows):
+    def filtered(bits, threads, steps, parts, bases, columns, result_columns, rows, in_place=False):
         engine = Engine(request.param, bits, folder)
-        return FilteredProgram(engine, threads, steps, parts, bases, columns, rows)
+        return FilteredProgram(engine, threads, steps, parts, bases, columns, rows, in_place)
 
     def compare(function, *args, **settings):
         _native.choose_isa("avx2")

@@ -56,7 +56,8 @@ int main(int count, char **arguments) {
         print_names();
         return 0;
     }
-    /* threads, bases, rows in the order, first, last, rows of a mini-batch, scalars of a step, bytes of a row of the result */
+    /* threads, bases, rows in the order, first, last, rows of a mini-batch, scalars of a step, bytes of a row of the
+     * result, whether inputs are read in place */
     const array header = take();
     const int64_t *number = (const int64_t *)header.data;
     const array steps = take(), parts = take();
@@ -72,6 +73,11 @@ int main(int count, char **arguments) {
         bases[i] = take();
         program.base[i] = bases[i].data;
         program.base_size[i] = bases[i].size;
+    }
+    if (number[8]) {
+        const size_t addresses = (size_t)(number[0] * (number[5] + FM_ROWS_AHEAD));
+        program.rows = calloc(addresses, sizeof *program.rows);
+        if (!program.rows) return 2;
     }
     const int status = fm_bind(&program);
     if (status != FM_OK) {
