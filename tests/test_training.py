@@ -18,7 +18,6 @@ import fastmlp as fm
 from fastmlp import _native
 from fastmlp.callbacks import Callback, LambdaCallback
 from fastmlp.spans import Spans
-from fastmlp.training import _batch_weights
 
 ROWS = 53
 X = cases.inputs(ROWS, 6)
@@ -251,9 +250,9 @@ def test_the_mean_of_an_epoch_divides_by_the_sum_of_weights():
     weight = np.arange(10.0)
     order = np.arange(10)[::-1]
     source = Source(X[:10], Y[:10], weight)
-    np.testing.assert_array_equal(_batch_weights(source, order, 4), [9 + 8 + 7 + 6, 14, 1])
+    np.testing.assert_array_equal(source.batch_weights(order, 4), [9 + 8 + 7 + 6, 14, 1])
     source = Source(X[:10], Y[:10], np.c_[weight, weight, weight])
-    np.testing.assert_array_equal(_batch_weights(source, None, 4), [6, 22, 17])
+    np.testing.assert_array_equal(source.batch_weights(None, 4), [6, 22, 17])
 
 
 def test_a_mask_hides_outputs(backend):
@@ -602,3 +601,49 @@ def test_a_model_recovers_when_its_parameters_are_put_back(backend):
     assert np.isfinite(network.backward(np.ones_like(y))).all()
     fm.Trainer(network, optimizer=fm.SGD(lr=0.1), backend=backend).epoch(X, Y)
     assert np.isfinite(weights_of(network)).all()
+
+
+class TestShortEpochs:
+    """Epochs that are trained in one go (`fastmlp.bundles`) against the same ones alone."""
+
+    @pytest.mark.parametrize(
+        "settings",
+        [
+            {},
+            {"shuffle": False},
+            {"batch_size": "full"},
+            {"sample_weight": np.linspace(0.1, 2.0, 48)},
+            {"optimizer": lambda: fm.SGD(fm.schedules.Cosine(0.1, 40), momentum=0.9)},
+            {"optimizer": lambda: fm.SGD(fm.schedules.Exponential(0.1, 0.9, unit="epoch"))},
+            {"batch_size": 7},
+        ],
+        ids=lambda settings: " ".join(settings),
+    )
+    def test_the_same_bits(self, settings, monkeypatch):
+        settings = {"batch_size": 8, "optimizer": fm.Adam, **settings}
+        make = settings.pop("optimizer")
+        runs = []
+        for together in (True, False):
+            if not together:
+                monkeypatch.setattr("fastmlp.bundles.Bundles.count", lambda *_: 1)
+            network, optimizer = model(), make()
+            history = network.fit(X[:48], Y[:48], optimizer=optimizer, epochs=60, **settings)
+            state = optimizer.state_for(network)
+            runs.append((weights_of(network), history.history, (state.step, state.epoch)))
+        np.testing.assert_array_equal(runs[0][0], runs[1][0])
+        assert runs[0][1:] == runs[1][1:]
+        assert len(runs[0][1]["loss"]) == 60
+
+    def test_a_divergence_is_told_as_ever(self, monkeypatch):
+        rates = fm.schedules.Constant(1e-3).then(1e30, at=6 * 17 + 3)
+        found = []
+        for together in (True, False):
+            if not together:
+                monkeypatch.setattr("fastmlp.bundles.Bundles.count", lambda *_: 1)
+            network, optimizer = model(), fm.SGD(rates)
+            with pytest.raises(fm.DivergenceError) as info:
+                network.fit(X[:48], Y[:48], optimizer=optimizer, batch_size=8, epochs=60)
+            state = optimizer.state_for(network)
+            found.append((weights_of(network).tobytes(), state.step, state.epoch, str(info.value)))
+        assert found[0] == found[1]
+        assert found[0][1:3] == (6 * 17, 17)

@@ -466,6 +466,11 @@ class Keeper:
         self.stopped = False
 
     @property
+    def timed(self) -> bool:
+        """Whether it is time, not the number of an epoch, that makes a checkpoint due."""
+        return self._epochs == 0
+
+    @property
     def midway(self) -> bool:
         return self._content is not None and self._content.position is not None
 

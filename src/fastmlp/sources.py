@@ -93,6 +93,33 @@ class Source:
             return None
         return "sample" if self.sample_weight.ndim == 1 else "output"
 
+    def weigh(self, losses: np.ndarray, order: np.ndarray | None, size: int) -> tuple[float, float]:
+        """Return the sum of an epoch's losses, and of what they count.
+
+        Parameters
+        ----------
+        losses : ndarray of float64
+            Means of the mini-batches.
+        order : ndarray or None
+            Of the rows.
+        size : int
+            Rows of a mini-batch; the last one has what is left.
+        """
+        if self.sample_weight is None:
+            # All count as many samples as they have: `size`, but for the last one.
+            rest = self.n - (len(losses) - 1) * size
+            return float(losses[:-1].sum()) * size + float(losses[-1]) * rest, self.n
+        shares = self.batch_weights(order, size)
+        return float((losses * shares).sum()), float(shares.sum())
+
+    def batch_weights(self, order: np.ndarray | None, size: int) -> np.ndarray:
+        """Return what each mini-batch of weighted samples counts in the mean of an epoch."""
+        weight = self.sample_weight
+        if weight.ndim == 2:
+            weight = weight.sum(axis=1) / weight.shape[1]
+        starts = np.arange(0, self.n, size)
+        return np.add.reduceat(weight if order is None else weight[order], starts)
+
     def rows_of(self, order: np.ndarray | None, start: int, stop: int) -> Rows:
         """Return which rows stand at places `start` to `stop` - 1 of the order."""
         stop = min(stop, self.n)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fastmlp import _native, backends, optimizers
+from fastmlp.bundles import Bundles
 from fastmlp.checkpoints import Keeper, Position, load, save, settings_of
 from fastmlp.config import check_threads
 from fastmlp.errors import DivergenceError, check_flag, check_integer, check_number, shown
@@ -229,7 +230,7 @@ class Trainer:
         with exclusive(self.model):
             self.prepare(source.columns, source)
             number = self.optimizer.state_for(self.model).epoch
-            loss, _ = self._run(self._portions(source, shuffle, seed), number)
+            loss, _ = self._run(self.portions(source, shuffle, seed), number)
         return loss
 
     def _run(
@@ -272,15 +273,9 @@ class Trainer:
                 first = last
                 if keeper is not None:
                     keeper.passed(number, executor, at, losses[:first])
-            if source.sample_weight is None:
-                # All count as many samples as they have: `size`, but for the last one.
-                rest = source.n - (count - 1) * size
-                at.total += float(losses[:-1].sum()) * size + float(losses[-1]) * rest
-                at.weight += source.n
-            else:
-                shares = _batch_weights(source, order, size)
-                at.total += float((losses * shares).sum())
-                at.weight += float(shares.sum())
+            total, weight = source.weigh(losses, order, size)
+            at.total += total
+            at.weight += weight
             at.samples += source.n
             at.batches += count
             at.sources += 1
@@ -387,8 +382,24 @@ class Trainer:
             if keeper is not None:
                 keeper.callbacks()
                 self.model.stop_training = keeper.stopped
+            quiet = hooks is None and validation is None and not evaluator.labels
+            quiet = quiet and (keeper is None or keeper.timed)
+            bundles = Bundles(self, weighed, shuffle, seed, quiet)
+            together = 1
             try:
                 while number < epochs and not self.model.stop_training:
+                    bundle = bundles.run(together) if together > 1 else None
+                    if bundle is not None:
+                        losses, seconds = bundle
+                        for loss in losses:
+                            history.add({"loss": loss}, seconds / together, weighed.n)
+                        number += together
+                        bar.begin_epoch(number - 1)
+                        bar.advance(together * batches, losses[-1])
+                        if keeper is not None:
+                            keeper.finished(number, False)
+                        together = bundles.count(epochs - number, seconds / together)
+                        continue
                     bar.begin_epoch(number)
                     start = time.perf_counter()
                     if keeper is not None and keeper.midway:
@@ -397,7 +408,7 @@ class Trainer:
                         hooks.on_epoch_begin(number)
                         start = time.perf_counter()
                     try:
-                        portions = self._portions(weighed, shuffle, seed)
+                        portions = self.portions(weighed, shuffle, seed)
                         loss, samples = self._run(portions, number, hooks, bar, keeper)
                     except DivergenceError as error:
                         if hooks is None or not hooks.on_divergence(error):
@@ -410,6 +421,7 @@ class Trainer:
                         hooks.on_epoch_end(number, logs)
                     history.add(logs, seconds, samples)
                     number += 1
+                    together = bundles.count(epochs - number, seconds)
                     if keeper is not None:
                         keeper.finished(number, self.model.stop_training)
             finally:
@@ -564,8 +576,13 @@ class Trainer:
             model.learn(data.moments())
         return self._executor
 
-    def _portions(self, data: Source | Stream, shuffle: bool, seed: int) -> Iterator[Portion]:
-        """Return the sources of an epoch, each with an order and the rows of a mini-batch."""
+    def portions(
+        self, data: Source | Stream, shuffle: bool, seed: int, epoch: int | None = None
+    ) -> Iterator[Portion]:
+        """Return the sources of an epoch, each with an order and the rows of a mini-batch.
+
+        Without its number it is the next epoch that the optimizer has not seen of this model.
+        """
         if not isinstance(data, Source):
             for source in data.sources():
                 yield self._weighed(source), None, source.n
@@ -573,7 +590,8 @@ class Trainer:
         size = min(self.batch_size or data.n, data.n)
         order = None
         if shuffle and size < data.n:
-            epoch = self.optimizer.state_for(self.model).epoch
+            if epoch is None:
+                epoch = self.optimizer.state_for(self.model).epoch
             dtype = np.uint32 if data.n <= 0xFFFFFFFF else np.uint64
             order = np.frombuffer(_native.shuffle(seed, epoch, data.n), dtype)
         yield data, order, size
@@ -599,15 +617,6 @@ def exclusive(model: Sequential) -> Iterator[None]:
 
 def _busy() -> RuntimeError:
     return RuntimeError("the model is being trained already, by another thread or a caller")
-
-
-def _batch_weights(source: Source, order: np.ndarray | None, size: int) -> np.ndarray:
-    """Return what each mini-batch of weighted samples counts in the mean of an epoch."""
-    weight = source.sample_weight
-    if weight.ndim == 2:
-        weight = weight.sum(axis=1) / weight.shape[1]
-    starts = np.arange(0, source.n, size)
-    return np.add.reduceat(weight if order is None else weight[order], starts)
 
 
 def _check_class_weight(class_weight: Any) -> ClassWeights | None:

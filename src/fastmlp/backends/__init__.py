@@ -52,6 +52,11 @@ class BaseExecutor:
     fast_step: Callable[[object, object], float | None] | None = None
     share: Callable[[], int] | None = None
 
+    @property
+    def in_spans(self) -> bool:
+        """Whether a call of `train` costs much more than its mini-batches do."""
+        return False
+
     def __init__(
         self,
         model: Sequential,

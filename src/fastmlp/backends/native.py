@@ -380,6 +380,10 @@ class Executor(BaseExecutor):
         }
         return programs.lowering, program, best, memory
 
+    @property
+    def in_spans(self) -> bool:
+        return self._reference is None and self._loss_is_native()
+
     def _loss_is_native(self) -> bool:
         model = self.model
         return _is_native(self.loss, model.output_activation, model.output_size, model.dtype)
