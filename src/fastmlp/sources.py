@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fastmlp.errors import shown
+from fastmlp.interchange import as_array
 from fastmlp.loss_base import Loss, check_sample_weight
 
 if TYPE_CHECKING:
@@ -159,19 +160,9 @@ def as_real_array(argument: str, value: object) -> np.ndarray:
     ValueError
         If rows differ in length, or elements are masked.
     """
-    if not isinstance(value, np.ndarray) and hasattr(value, "toarray"):
-        raise TypeError(
-            f"{argument} must be a dense array; got the sparse {type(value).__name__}: use "
-            f"{argument}.toarray()"
-        )
     if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
         raise ValueError(f"{argument} must have no masked elements; fill or drop them")
-    try:
-        array = np.asarray(value)
-    except ValueError as error:
-        raise ValueError(
-            f"{argument} must be an array; rows differ in length: {shown(value)}"
-        ) from error
+    array = as_array(argument, value)
     dtype = array.dtype
     if dtype.kind not in "fiub":
         hint = "" if dtype.kind != "O" else f": convert it, as {argument}.astype('float32')"
