@@ -221,6 +221,17 @@ def test_powers_do_not_depend_on_the_span():
     assert [power(0.9, exponents[i : i + 1])[0] for i in range(400)] == whole.tolist()
 
 
+def test_rows_follow_a_change_of_settings():
+    optimizer = Adam(lr=0.1, groups=[("*.bias", {"lr_scale": 0.5})])
+    first = optimizer.hyper(250, 20, group=1)
+    optimizer.lr = 0.2
+    np.testing.assert_allclose(optimizer.hyper(250, 20, group=1)[:, 0], 2.0 * first[:, 0])
+    optimizer.hyper(250, 20)[...] = 0.0  # rows are the caller's own
+    assert optimizer.hyper(250, 1)[0, 0] > 0.0
+    assert len(optimizer.hyper(3, 600)) == 600
+    np.testing.assert_array_equal(optimizer.hyper(3, 600)[247:267], optimizer.hyper(250, 20))
+
+
 def test_programs_depend_on_what_rows_cannot_say():
     optimizer = Adam(groups=[("*.bias", {"lr_scale": 0.5})])
     before = optimizer.structure

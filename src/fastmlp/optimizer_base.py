@@ -39,8 +39,8 @@ if TYPE_CHECKING:
     Row = NDArray[np.float64]
 
 
-# Exponents whose powers are computed together and kept: steps come one after the other.
-_POWERS = 256
+# Steps whose powers and rows of scalars are computed together and kept.
+_BLOCK = 256
 
 # Far more and longer than anyone writes; a file may hold groups of an enemy's, and a pattern of a
 # hundred thousand characters takes minutes to match.
@@ -198,6 +198,7 @@ class Optimizer:
         for _, overrides in checked:
             self._agree({**values, **overrides})
         self._values, self._groups = values, checked
+        self._blocks: dict[tuple[int, int], NDArray[np.float64]] = {}
         self.version += 1
 
     def take_settings(self, other: Optimizer) -> None:
@@ -317,6 +318,25 @@ class Optimizer:
         group = check_integer("group", group, low=0, high=len(self._groups))
         overrides = self._groups[group - 1][1] if group else {}
         values = {**self._values, **overrides}
+        if hasattr(values["lr"], "rates") or count > _BLOCK:
+            return self._rows(first_step, count, epoch, values)
+        # Without a schedule a step's number is all that matters, and steps come one after the
+        # other: whole blocks of rows are computed and kept.
+        block, start = divmod(first_step - 1, _BLOCK)
+        rows = self._block(block, group, values)
+        if start + count > _BLOCK:
+            rows = np.concatenate([rows, self._block(block + 1, group, values)])
+        return rows[start : start + count].copy()
+
+    def _block(self, number: int, group: int, values: Values) -> NDArray[np.float64]:
+        rows = self._blocks.get((number, group))
+        if rows is None:
+            kept = 2 * (len(self._groups) + 1)
+            self._blocks = dict(list(self._blocks.items())[1 - kept :])
+            rows = self._blocks[number, group] = self._rows(number * _BLOCK + 1, _BLOCK, 0, values)
+        return rows
+
+    def _rows(self, first_step: int, count: int, epoch: int, values: Values) -> NDArray[np.float64]:
         steps = np.arange(first_step, first_step + count, dtype=np.int64)
         lr = values["lr"]
         rates = lr.rates(steps - 1, epoch) if hasattr(lr, "rates") else np.full(count, lr)
@@ -446,19 +466,21 @@ class Optimizer:
         return f"{type(self).__name__}({', '.join(inside)})"
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name != "_states"}
+        left = ("_states", "_blocks")
+        return {name: value for name, value in self.__dict__.items() if name not in left}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         import weakref
 
         self.__dict__.update(state)
+        self._blocks = {}
         self._states = weakref.WeakKeyDictionary()
 
 
 @lru_cache(maxsize=64)
 def _powers(base: float, block: int) -> NDArray[np.float64]:
     """Return base**k for the exponents k of a block, by repeated squaring."""
-    remaining = np.arange(block * _POWERS, (block + 1) * _POWERS, dtype=np.int64)
+    remaining = np.arange(block * _BLOCK, (block + 1) * _BLOCK, dtype=np.int64)
     result = np.ones(remaining.shape)
     factor = base
     while remaining.any():
@@ -476,7 +498,7 @@ def power(base: float, exponents: NDArray[np.int64]) -> NDArray[np.float64]:
     """
     if not exponents.size:
         return np.ones(exponents.shape)
-    first, last = int(exponents.min()) // _POWERS, int(exponents.max()) // _POWERS
+    first, last = int(exponents.min()) // _BLOCK, int(exponents.max()) // _BLOCK
     blocks = [_powers(base, block) for block in range(first, last + 1)]
     table = blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
-    return table[exponents - first * _POWERS]
+    return table[exponents - first * _BLOCK]

@@ -34,8 +34,6 @@ class _BatchPenalty:
 
     _first = 1
     _strengths: Rows = np.zeros(0)
-    _span: tuple[int, ...] = ()
-    _rows: Rows = np.zeros((0, 0))
 
     def penalize(self, first_step: int, strengths: Rows) -> None:
         """Set what times the weights is added to their gradient in the steps from `first_step`."""
@@ -43,12 +41,7 @@ class _BatchPenalty:
 
     def hyper(self, first_step: int, count: int, *, epoch: int = 0, group: int = 0) -> Rows:
         """Return the scalars of a span of steps, see `Optimizer.hyper`."""
-        # Weights and biases have the same but for the penalty, and are asked for in turn.
-        span = (first_step, count, epoch)
-        if group == 0 or span != self._span:
-            self._span = span
-            self._rows = super().hyper(first_step, count, epoch=epoch)  # type: ignore[misc]
-        rows = self._rows.copy()
+        rows = super().hyper(first_step, count, epoch=epoch, group=group)  # type: ignore[misc]
         if group == 0:
             start = first_step - self._first
             rows[:, self.decay_column] = self._strengths[start : start + count]
