@@ -68,7 +68,8 @@ typedef struct fm_frame {
     double *loss;        /* where this mini-batch's loss goes, or NULL */
     char *out;           /* row-major result (prediction, input gradient), or NULL */
     int64_t out_stride;  /* bytes between its rows */
-    uint64_t step;       /* number of this step, the counter of its random numbers */
+    uint64_t seed;       /* of the training's random numbers */
+    uint64_t step;       /* number of this step, their counter */
     fm_fetch *fetch;     /* this thread's */
     const char **rows;   /* where each input row of this mini-batch stands, and FM_ROWS_AHEAD more; see fm_program */
 } fm_frame;
@@ -88,6 +89,7 @@ typedef struct fm_call {
     double *losses; /* losses[b] for mini-batch b, or NULL */
     char *out;
     int64_t out_stride;
+    uint64_t seed;        /* of random numbers */
     uint64_t step;        /* number of the first step */
     double *step_seconds; /* profiling: seconds of every step as thread 0 saw it, n_steps values; or NULL */
     double budget;        /* seconds after which no further mini-batch is begun; 0: no end */

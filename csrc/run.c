@@ -194,6 +194,7 @@ static void walk(const fm_program *p, const fm_call *call, team *b, int worker) 
         .n_rows = call->n_rows,
         .out_stride = call->out_stride,
         .rows = p->rows ? p->rows + worker * (call->batch_rows + FM_ROWS_AHEAD) : NULL,
+        .seed = call->seed,
     };
     const int parts = p->n_threads, workers = b->workers;
     const double begun = call->budget > 0 ? fm_seconds() : 0;

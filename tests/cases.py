@@ -147,8 +147,33 @@ OPTIMIZERS: dict[str, tuple[Callable[[], Optimizer], ...]] = {
 
 # Stacks of layers that `mlp` does not make, by the class that they are about.
 LAYERS: dict[str, Callable[[], list[Layer]]] = {
-    "Dense": lambda: [fm.Dense(6, "tanh", bias=False), fm.Dense(3)],
+    "Dense": lambda: [fm.Dense(18, "tanh", bias=False, max_norm=0.5), fm.Dense(3, max_norm=1.5)],
     "Standardize": lambda: [fm.Standardize(), fm.Dense(6, "relu"), fm.Dense(3)],
+    "Dropout": lambda: [fm.Dense(18, "tanh"), fm.Dropout(0.3), fm.Dense(3), fm.Dropout(0.1)],
+    "GaussianNoise": lambda: [
+        fm.GaussianNoise(0.3),
+        fm.Dense(18),
+        fm.GaussianNoise(1),
+        fm.Dense(3),
+    ],
+    "BatchNorm": lambda: [
+        fm.BatchNorm(),
+        fm.Dense(18, "tanh"),
+        fm.BatchNorm(0.3, 0.1),
+        fm.Dense(3),
+    ],
+    "LayerNorm": lambda: [fm.LayerNorm(), fm.Dense(18, "tanh"), fm.LayerNorm(0.1), fm.Dense(3)],
+    "Scale": lambda: [fm.Scale(), fm.Dense(18, "tanh"), fm.Scale(0.5, bias=True), fm.Dense(3)],
+    "Residual": lambda: [
+        fm.Dense(18, "tanh"),
+        fm.Residual([fm.Dense(4, "tanh"), fm.Dense(18), fm.Scale(0.1)]),
+        fm.Residual([fm.Residual([fm.Dense(18, "silu")]), fm.Dense(3)], projection=True),
+    ],
+    "Concat": lambda: [
+        fm.Concat([[], [fm.Dense(18, "tanh"), fm.Dense(9)], [fm.Dense(1)], [fm.Dense(20, "tanh")]]),
+        fm.Concat([[fm.Dense(2)], [fm.Dense(1, "tanh")]]),
+    ],
+    "Embedding": lambda: [fm.Embedding(5, 3, column=1), fm.Embedding(40, 17), fm.Dense(3)],
 }
 
 
@@ -174,6 +199,14 @@ def inputs(rows: int, columns: int, seed: int = 0, dtype: str = "float32") -> np
     """Return inputs of about unit size, rounded to float32 so that both precisions see the same."""
     x = np.random.default_rng([seed, rows, columns]).normal(size=(rows, columns))
     return x.astype(np.float32).astype(dtype)
+
+
+def layer_inputs(name: str, rows: int, columns: int, dtype: str = "float32") -> np.ndarray:
+    """Return inputs for a row of `LAYERS`: away from zero, or with codes where it wants some."""
+    x = inputs(rows, columns, dtype=dtype) * 3 + 1
+    if name == "Embedding":
+        x[:, 0], x[:, 1] = np.arange(rows) * 7 % 40, np.arange(rows) % 5
+    return x
 
 
 def targets(

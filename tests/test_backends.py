@@ -174,7 +174,7 @@ def test_every_layer(name, dtype, isa):
     results = []
     for backend in ("native", "reference"):
         model = fm.Sequential(cases.LAYERS[name](), dtype=dtype, seed=1)
-        x, y = cases.inputs(30, 5) * 3 + 1, cases.targets("real", 30, 3)
+        x, y = cases.layer_inputs(name, 30, 5), cases.targets("real", 30, 3)
         history = model.fit(
             x, y, optimizer=fm.SGD(lr=0.05), batch_size=8, epochs=2, backend=backend
         )

@@ -70,12 +70,23 @@ class FilteredProgram:
         self.table, self.parts, self.bases = steps.copy(), parts.copy(), bases
 
     def run(
-        self, sources, *, order=None, first=0, last=1, hyper=None, losses=None, out=None, **others
+        self,
+        sources,
+        *,
+        order=None,
+        first=0,
+        last=1,
+        hyper=None,
+        losses=None,
+        out=None,
+        seed=0,
+        step=0,
+        **others,
     ):
         rows = last * self.rows if order is None else len(order)
         scalars = 0 if hyper is None else hyper.shape[1]
         width = 0 if out is None else out.strides[0]
-        calls = [rows, first, last, self.rows, scalars, width, self.in_place]
+        calls = [rows, first, last, self.rows, scalars, width, self.in_place, seed, step]
         numbers = [self.threads, len(self.bases), *calls]
         memory = [np.frombuffer(base, np.uint8) for base in self.bases]
         arrays = [np.array(numbers), self.table, self.parts, *memory]
@@ -183,9 +194,12 @@ def test_programs(outputs, dtype, both):
 
 
 def outputs_of(model, x):
-    """Return the SHA-256 of a model's output, gradients, and predictions."""
-    y = model.forward(x)
-    results = [y, model.backward(np.cos(y)), model.flat_gradients.array(), model.predict(x)]
+    """Return the SHA-256 of a model's output, gradients, states and predictions."""
+    results = [model.predict(x)]
+    for training in (False, True):
+        y = model.forward(x, training=training)
+        results += [y, model.backward(np.cos(y)), model.flat_gradients.array().copy()]
+    results.append(model.flat_states.array())
     return hashlib.sha256(b"".join(array.tobytes() for array in results)).hexdigest()
 
 
@@ -205,8 +219,8 @@ def test_every_layer(name, dtype, both):
     def run():
         model = fm.Sequential(stacks()[name], input_size=5, dtype=dtype, seed=0)
         if model.needs_data:
-            model.adapt(cases.inputs(30, 5) * 3 + 1)
-        return outputs_of(model, cases.inputs(13, 5, dtype=dtype))
+            model.adapt(cases.layer_inputs(name, 30, 5))
+        return outputs_of(model, cases.layer_inputs(name, 13, 5, dtype))
 
     same(both(run))
 

@@ -75,9 +75,10 @@ def test_every_operation_is_lowered():
     for layers in stacks().values():
         model = fm.Sequential(layers, input_size=5)
         executor = native.Executor(model)
-        settings = {"training": True, "l2": 0.1, "input_gradient": True}
-        for rows in (1, 4):
-            programs = executor._lower(rows, loss=MSE.loss, gradients=True, **settings)
+        settings = {"l2": 0.1, "input_gradient": True}
+        for training in (False, True):
+            settings["training"] = training
+            programs = executor._lower(4, loss=MSE.loss, gradients=True, **settings)
             reached |= {step.op for step in programs.lowering.plan.steps}
         executor.optimizer = optimizers.get("adam")
         programs = executor._lower(4, loss=MSE.loss, optimizer=executor.optimizer, **settings)
@@ -563,11 +564,14 @@ def test_the_models_outputs_stay_in_their_memory(name, dtype, isa):
     def outputs():
         model = fm.Sequential(stacks()[name], input_size=5, dtype=dtype, seed=0)
         if model.needs_data:
-            model.adapt(cases.inputs(30, 5) * 3 + 1)
-        x = cases.inputs(13, 5, dtype=dtype)
-        y = model.forward(x)
-        grad_x = model.backward(np.ones_like(y))
-        return [y, grad_x, model.flat_gradients.array().copy(), model.predict(x)]
+            model.adapt(cases.layer_inputs(name, 30, 5))
+        x = cases.layer_inputs(name, 13, 5, dtype=dtype)
+        results = [model.predict(x)]
+        for training in (False, True):
+            y = model.forward(x, training=training)
+            grad_x = model.backward(np.ones_like(y))
+            results += [y, grad_x, model.flat_gradients.array().copy()]
+        return [*results, model.flat_states.array().copy()]
 
     plain = outputs()
     with guards():

@@ -37,6 +37,21 @@
     X(loss_program_column)                                                      \
     X(activate_program)  /* activation of a whole matrix by a program */        \
     X(activate_program_backward)                                                \
+    X(dropout)           /* elements set to zero at random */                   \
+    X(noise)             /* normal numbers added */                             \
+    X(batch_norm)                                                               \
+    X(batch_norm_backward)                                                      \
+    X(normalize)         /* batch norm by running statistics */                 \
+    X(layer_norm)                                                               \
+    X(layer_norm_backward_input)                                                \
+    X(scale)             /* x w + b by column */                                \
+    X(scale_backward_params)                                                    \
+    X(max_norm)          /* columns of a weight scaled down to a norm */        \
+    X(max_norm_column)                                                          \
+    X(columns)           /* some columns from one matrix to another */          \
+    X(embedding)         /* a code replaced by a row of a table */              \
+    X(embedding_backward_input)                                                 \
+    X(embedding_backward_params)                                                \
     X(reduce_loss)       /* mean over the rows of a mini-batch */               \
     X(update)            /* optimizer over a stretch of parameters */           \
     X(fma_peak)          /* fused multiply-adds in registers: the peak */        \

@@ -7,7 +7,18 @@ from typing import TYPE_CHECKING
 from fastmlp import activations, initializers, losses, optimizers
 from fastmlp.config import get_num_threads, set_num_threads, show_config
 from fastmlp.errors import DivergenceError, ManyError, ModelFormatError
-from fastmlp.layers import Dense, Standardize
+from fastmlp.layers import (
+    BatchNorm,
+    Concat,
+    Dense,
+    Dropout,
+    Embedding,
+    GaussianNoise,
+    LayerNorm,
+    Residual,
+    Scale,
+    Standardize,
+)
 from fastmlp.model import MLP, Sequential
 from fastmlp.optimizers import LBFGS, SGD, Adam, AdamW, LevenbergMarquardt
 from fastmlp.training import Trainer
@@ -49,11 +60,19 @@ __all__ = [
     "SGD",
     "Adam",
     "AdamW",
+    "BatchNorm",
+    "Concat",
     "Dense",
     "DivergenceError",
+    "Dropout",
+    "Embedding",
+    "GaussianNoise",
+    "LayerNorm",
     "LevenbergMarquardt",
     "ManyError",
     "ModelFormatError",
+    "Residual",
+    "Scale",
     "Sequential",
     "Standardize",
     "Trainer",

@@ -74,6 +74,7 @@ class Program:
         hyper: np.ndarray | None = None,
         losses: np.ndarray | None = None,
         out: np.ndarray | None = None,
+        seed: int = 0,
         step: int = 0,
         seconds: np.ndarray | None = None,
         budget: float = 0.0,
@@ -102,6 +103,7 @@ class FastStep:
         state: Any,
         hyper: np.ndarray,
         first_step: int,
+        seed: int,
         multiply_adds: float,
     ) -> None: ...
     def __call__(self, x: object, y: object) -> float | None: ...

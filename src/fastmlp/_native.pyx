@@ -44,6 +44,7 @@ cdef extern from "fastmlp.h" nogil:
         double *losses
         char *out
         int64_t out_stride
+        uint64_t seed
         uint64_t step
         double *step_seconds
         double budget
@@ -436,7 +437,7 @@ cdef class Program:
         return 1
 
     def run(self, sources, *, order=None, int64_t first=0, int64_t last=1, hyper=None, losses=None, out=None,
-            uint64_t step=0, seconds=None, double budget=0.0):
+            uint64_t seed=0, uint64_t step=0, seconds=None, double budget=0.0):
         """Run mini-batches first … last - 1, the GIL released.
 
         Parameters
@@ -452,8 +453,8 @@ cdef class Program:
             losses[b] is written for each mini-batch.
         out : array (last · rows, columns), optional
             C-contiguous rows of the program's precision.
-        step : int
-            Number of the first step.
+        seed, step : int
+            Of random numbers: seed, and number of the first step.
         seconds : float64 array (steps of the program), optional
             Seconds are added to each step's.
         budget : float
@@ -469,7 +470,8 @@ cdef class Program:
         cdef int n_views = 0, i
         cdef int64_t needed = last * self.rows, reached
         memset(&call, 0, sizeof(call))
-        call.first, call.last, call.batch_rows, call.step = first, last, self.rows, step
+        call.first, call.last, call.batch_rows = first, last, self.rows
+        call.seed, call.step = seed, step
         call.n_rows = needed
         if not 0 <= first <= last:
             raise ValueError("first and last are not a range")
@@ -606,14 +608,14 @@ cdef class FastStep:
     model : Sequential
         The step is right as long as its revision is the one seen now.
     vectors : tuple of FlatVector
-        Parameters and slots; `touched` says that the panels may be out of date.
+        Parameters, slots and states; `touched` says that the panels may be out of date.
     panels : tuple
         Their panels, whose `newer` is set after a step.
     optimizer, state
         The step is right as long as the optimizer's version is the one seen now.
     hyper : float64 array (steps, scalars)
         Of the steps from `first_step` on.
-    first_step : int
+    first_step, seed : int
     multiply_adds : float
     """
 
@@ -622,15 +624,17 @@ cdef class FastStep:
     cdef object model, revision, optimizer, state, version, hyper, transposes
     cdef Py_buffer rows
     cdef int64_t first_step
+    cdef uint64_t seed
     cdef bint release
 
     def __init__(self, Program program, model, tuple vectors, tuple panels, optimizer, state, hyper,
-                 int64_t first_step, double multiply_adds):
+                 int64_t first_step, uint64_t seed, double multiply_adds):
         self.program, self.vectors, self.panels = program, vectors, panels
         self.model, self.revision = model, model.revision
         self.optimizer, self.state, self.version = optimizer, state, optimizer.version
         self.transposes = panels[0].valid_transposes
         self.first_step = first_step
+        self.seed = seed
         self.release = multiply_adds > _HOLD_THE_LOCK
         PyObject_GetBuffer(hyper, &self.rows, PyBUF_FORMAT | PyBUF_STRIDES)
         self.hyper = hyper
@@ -674,7 +678,7 @@ cdef class FastStep:
             call.last, call.batch_rows, call.n_rows = 1, self.program.rows, self.program.rows
             call.hyper = <const double *>self.rows.buf + ahead * (self.rows.strides[0] // 8)
             call.losses = &loss
-            call.step = self.state.step
+            call.seed, call.step = self.seed, self.state.step
             if self.release:
                 with nogil:
                     fm_run(&self.program.program, &call)

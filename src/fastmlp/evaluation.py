@@ -87,6 +87,7 @@ class Evaluator:
         if finite:
             check_finite("x", source.x, self.model.dtype)
             check_finite("y", source.y, self.model.dtype)
+        self.model.check_codes(source.x)
         return source
 
     def evaluate(

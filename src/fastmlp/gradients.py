@@ -285,7 +285,7 @@ class _Differences:
             gradients=False,
             sample_weight=source.weighted,
         )
-        plan = self._plan
+        plan, self._seed = self._plan, model.seed
         rows = slice(None)
         self._values = Executor(model).bind(plan)
         self._values[plan.input] = source.x
@@ -301,7 +301,7 @@ class _Differences:
 
         plan = self._plan
         values = dict(self._values)
-        run(plan.forward + plan.loss, values)
+        run(plan.forward + plan.loss, values, seed=self._seed, step=0)
         sides = [
             np.searchsorted(step.attrs["fn"].kinks, values[step.reads[0]])
             for step in plan.forward

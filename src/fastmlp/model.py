@@ -137,6 +137,7 @@ class Sequential(Exports, Network):
         array = check_inputs(x, self.input_size, empty=True)
         if batch_size is not None:
             batch_size = check_integer("batch_size", batch_size, low=1)
+        self.check_codes(array)
         executor = self.executor(backend, threads)
         shape = (len(array), self.sizes_after(array.shape[1])[-1])
         if out is None:
@@ -148,7 +149,7 @@ class Sequential(Exports, Network):
             if np.may_share_memory(array, out):
                 array = array.copy()
             executor.predict(array, out, batch_size)
-            if backend == "native" and threads is None:
+            if backend == "native" and threads is None and not self.codes(array.shape[1]):
                 self._fast_predict = executor.fast_predict
         return out
 
@@ -209,7 +210,8 @@ class Sequential(Exports, Network):
         ----------
         x : array_like, shape (n, n_in)
         training : bool
-            Whether layers behave as in training.
+            Whether layers behave as in training: Dropout and GaussianNoise with new random numbers
+            in each call, BatchNorm with statistics of these rows, which also move the running ones.
         backend : {"native", "reference"}
 
         Returns
@@ -220,12 +222,16 @@ class Sequential(Exports, Network):
         Raises
         ------
         TypeError, ValueError
-            If `x` is refused.
+            If `x` is refused, or training asks for more rows.
         """
         array = check_inputs(x, self.input_size)
+        training = check_flag("training", training)
+        self.check_codes(array)
+        if training:
+            self.check_batch(len(array))
         executor = self.executor(backend)
         self.build(array.shape[1])
-        result = executor.forward(array, check_flag("training", training))
+        result = executor.forward(array, training)
         self._forward = executor, result.shape
         return result
 

@@ -13,13 +13,14 @@ import numpy as np
 
 from fastmlp import initializers
 from fastmlp.errors import check_flag, check_integer, choose, shown
-from fastmlp.layers import LARGEST_SIZE, Layer
+from fastmlp.layers import LARGEST_SIZE, Embedding, Layer
 from fastmlp.layers import from_config as layer_from_config
+from fastmlp.layers.composite import check_stack, sizes_after, trace
 from fastmlp.parameters import FlatVector, Parameters, place
 from fastmlp.sources import Moments, check_finite, check_inputs
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from typing import Any, Self
 
     from numpy.typing import ArrayLike, DTypeLike
@@ -50,6 +51,8 @@ class Network:
     seed : int
     revision : int
         Grows when something changes that plans depend on: sizes, frozen layers.
+    training_passes : int
+        How often `forward(training=True)` was called; it numbers the random numbers of layers.
     """
 
     def __init__(
@@ -81,7 +84,8 @@ class Network:
 
     def _start(self) -> None:
         """Set what is neither copied nor saved."""
-        self.revision = 0
+        self.revision = self.training_passes = 0
+        self._codes: tuple[int, list[tuple[int, Embedding]]] = 0, []
         self.parameter_specs: tuple[ParameterSpec, ...] = ()
         self.state_specs: tuple[ParameterSpec, ...] = ()
         self._adapted = not any(layer.learns for layer in self.layers)
@@ -99,11 +103,7 @@ class Network:
         ValueError
             If a layer cannot take its input.
         """
-        sizes = []
-        for layer in self.layers:
-            input_size = layer.size_after(input_size)
-            sizes.append(input_size)
-        return sizes
+        return sizes_after(self.layers, input_size)
 
     def layout(self, input_size: int) -> tuple[list[ParameterSpec], list[ParameterSpec]]:
         """Fix the sizes of the layers and return their parameters and states; takes no memory yet.
@@ -116,8 +116,60 @@ class Network:
         sizes = [input_size, *self.sizes_after(input_size)]
         for layer, size in zip(self.layers, sizes, strict=False):
             layer.build(size)
+        self.codes(input_size)
         parameters = place(_named(self.layers, "parameter_specs"), self.dtype)
         return parameters, place(_named(self.layers, "state_specs"), self.dtype)
+
+    def _walk(self) -> Iterator[tuple[str, Layer]]:
+        """Go through all layers, those inside others included, with their names."""
+        for index, layer in enumerate(self.layers):
+            for inner, part in layer.walk():
+                yield f"{index}.{inner}" if inner else str(index), part
+
+    def codes(self, input_size: int) -> list[tuple[int, Embedding]]:
+        """Return the columns of the input that hold codes, each with the layer that reads it."""
+        if self._codes[0] != input_size:
+            found: list[tuple[int, Embedding]] = []
+            if any(isinstance(layer, Embedding) for _, layer in self._walk()):
+                trace(self.layers, list(range(input_size)), found)
+            self._codes = input_size, found
+        return self._codes[1]
+
+    def check_codes(self, x: np.ndarray) -> None:
+        """Check the columns of inputs that Embedding layers read.
+
+        Raises
+        ------
+        ValueError
+            If a code is not an integer in the layer's range.
+        """
+        for column, layer in self.codes(x.shape[1]):
+            values = x[:, column]
+            good = (values >= 0) & (values < layer.categories)
+            if values.dtype.kind == "f":
+                good &= values == np.floor(values)
+            if not good.all():
+                row = int(good.argmin())
+                raise ValueError(
+                    f"column {column} of x must hold the codes 0 … {layer.categories - 1} of "
+                    f"{layer!r}, as integers; row {row} has {values[row]!r}"
+                )
+
+    def check_batch(self, rows: int) -> None:
+        """Check that all layers can be trained on mini-batches of so many rows.
+
+        Raises
+        ------
+        ValueError
+            If one cannot.
+        """
+        for name, layer in self._walk():
+            if rows < layer.smallest_batch:
+                raise ValueError(
+                    f"{type(layer).__name__} (layer {name}) needs at least "
+                    f"{layer.smallest_batch} rows in a mini-batch of training; got one of {rows}: "
+                    "choose another batch_size, or leave out a row"
+                )
 
     def build(self, input_size: int, *, draw: bool = True) -> None:
         """Fix the sizes and draw the first parameters, unless this was done already.
@@ -250,6 +302,8 @@ class Network:
     def freeze(self, *which: int | Layer) -> None:
         """Exclude layers from training: some, by index or as objects, or all.
 
+        A layer inside another one is given as an object.
+
         Raises
         ------
         TypeError, ValueError
@@ -265,7 +319,7 @@ class Network:
         chosen = []
         for item in which:
             if isinstance(item, Layer):
-                if not any(item is layer for layer in self.layers):
+                if not any(item is layer for _, layer in self._walk()):
                     raise ValueError(f"the layer {item!r} is not in this model")
                 chosen.append(item)
             else:
@@ -412,11 +466,12 @@ class Network:
 
     def __str__(self) -> str:
         rows = [("", "layer", "output", "parameters")]
-        for index, layer in enumerate(self.layers):
+        for name, layer in self._walk():
             size = "?" if layer.output_size is None else str(layer.output_size)
             count = "?" if layer.input_size is None else f"{layer.parameter_count:,}"
             frozen = "" if layer.trainable else " frozen"
-            rows.append((str(index), repr(layer), size, count + frozen))
+            inside = "  " * name.count(".")
+            rows.append((name, inside + layer.title, size, count + frozen))
         widths = [max(len(row[column]) for row in rows) for column in range(3)]
         lines = []
         for index, name, size, count in rows:
@@ -436,20 +491,20 @@ class Network:
 
 
 def _check_layers(given: Sequence[Layer]) -> tuple[Layer, ...]:
-    if isinstance(given, Layer) or not hasattr(given, "__iter__"):
-        raise TypeError(f"layers must be a sequence of layers; got {shown(given)}")
-    stack = tuple(given)
+    stack = check_stack("layers", given)
     if not stack:
         raise ValueError("layers must hold at least one layer; got none")
     seen: set[int] = set()
-    for index, layer in enumerate(stack):
-        if not isinstance(layer, Layer):
-            raise TypeError(f"layers[{index}] must be a layer, as Dense(10); got {shown(layer)}")
-        if id(layer) in seen:
-            raise ValueError(f"layers[{index}] is in the model twice: {layer!r}; make two layers")
-        if layer.learns and index > 0:
-            raise ValueError(f"{layer!r} must be the first layer, since it learns from the data")
-        seen.add(id(layer))
+    for index, top in enumerate(stack):
+        for name, layer in top.walk():
+            place = f"layers[{index}]" + (f" (its layer {name})" if name else "")
+            if id(layer) in seen:
+                raise ValueError(f"{place} is in the model twice: {layer!r}; make two layers")
+            seen.add(id(layer))
+            if layer.learns and (index > 0 or name):
+                raise ValueError(
+                    f"{layer!r} must be the first layer, since it learns from the data"
+                )
     return stack
 
 

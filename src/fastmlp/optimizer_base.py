@@ -123,6 +123,13 @@ class Setting:
         optimizer._change({**optimizer._values, self.name: value}, optimizer._groups)
 
 
+def limit_columns(weight: Floats, limit: float) -> None:
+    """Scale the columns of a matrix that are longer than `limit` down to it, in place."""
+    norms = np.sqrt((weight * weight).sum(axis=0, keepdims=True))
+    with np.errstate(divide="ignore"):
+        weight *= np.where(norms > limit, weight.dtype.type(limit) / norms, weight.dtype.type(1))
+
+
 class OptimizerState:
     """What an optimizer keeps about one model.
 
@@ -431,6 +438,10 @@ class Optimizer:
         slots = [slot.array() for slot in state.slots]
         for part, group in parts:
             self.update(w[part], g[part], [slot[part] for slot in slots], rows[group])
+        for spec in model.parameter_specs:
+            if spec.max_norm is not None and spec.trainable:
+                weight = w[spec.offset : spec.offset + spec.size].reshape(spec.shape)
+                limit_columns(weight, spec.max_norm)
         state.step += 1
 
     def parts(self, model: Any) -> list[tuple[slice, int]]:

@@ -49,6 +49,8 @@ class ParameterSpec:
     minimum : float
         Least value that makes sense, as for a scale or a variance. Smaller ones are not assigned,
         saved or loaded.
+    max_norm : float or None
+        To which the columns of a weight are scaled down after each update.
     """
 
     name: str
@@ -58,6 +60,7 @@ class ParameterSpec:
     trainable: bool = True
     offset: int = 0
     minimum: float = -math.inf
+    max_norm: float | None = None
 
     @property
     def size(self) -> int:

@@ -73,8 +73,9 @@ class Op:
     """One operation: its name, the shapes of its results, and its backward pass.
 
     `shapes(reads, attrs)` gives the shape of each result, or raises ValueError. `backward(builder,
-    step, grad)` emits the steps that turn the gradient of the step's (only) result into gradients
-    of what it read; None where an operation is never differentiated.
+    step, grad)` emits the steps that turn the gradient of the step's first result (others are kept
+    for the backward pass, or are states) into gradients of what it read; None where an operation is
+    never differentiated.
     """
 
     name: str
@@ -173,12 +174,22 @@ class PlanBuilder:
         """Return the state vector of the layer that is emitting."""
         return self.states[self._prefix + name]
 
+    def stream(self) -> int:
+        """Return the number, 64 bits, that tells the random numbers of the emitting layer."""
+        import hashlib
+
+        return int.from_bytes(hashlib.blake2b(self._prefix.encode(), digest_size=8).digest())
+
+    def local(self, name: str, rows: int, cols: int, role: str = "activation") -> Value:
+        """Return a new value of the layer that is emitting, for `emit_into`."""
+        return self.value(self._prefix + name, rows, cols, role)
+
     def emit(
         self, op: str, *reads: Value, name: str, role: str = "activation", **attrs: Any
     ) -> Value:
         """Emit a step with one result, whose shape the operation decides, and return the result."""
         ((rows, cols),) = OPS[op].shapes(reads, attrs)
-        result = self.value(self._prefix + name, rows, cols, role)
+        result = self.local(name, rows, cols, role)
         self._steps.append(Step(op, reads, (result,), attrs))
         return result
 
@@ -204,10 +215,10 @@ class PlanBuilder:
         self._wanted = set(wanted)
         for step in steps:
             if any(read in self._wanted for read in step.reads):
-                self._wanted.update(step.writes)
+                self._wanted.add(step.writes[0])
         self._gradients = {output: grad}
         for step in reversed(steps):
-            (result,) = step.writes
+            result = step.writes[0]
             if result not in self._wanted or result not in self._gradients:
                 continue
             rule = OPS[step.op].backward
@@ -230,6 +241,15 @@ class PlanBuilder:
         grad = self.value(f"d({parameter.name})", *parameter.shape, "parameter_gradient")
         self.parameter_gradients[parameter.name] = grad
         return grad
+
+    def parameter_gradients_of(self, *parameters: Value) -> tuple[Value, ...]:
+        """Return new values for gradients that one step writes, whether all are wanted or not."""
+        return tuple(
+            self.parameter_gradient(parameter)
+            if parameter in self._wanted
+            else self.value(f"d({parameter.name})", *parameter.shape, "gradient")
+            for parameter in parameters
+        )
 
     def pass_back(self, op: str, *reads: Value, to: Value, **attrs: Any) -> None:
         """Emit the step that gives the gradient of `to`, and add it to what came by other ways."""
@@ -300,6 +320,59 @@ def _loss_shapes(reads: tuple[Value, ...], attrs: dict[str, Any]) -> tuple[Shape
     return (reads[0].rows, 1), reads[0].shape
 
 
+def _batch_norm_shapes(reads: tuple[Value, ...], attrs: dict[str, Any]) -> tuple[Shape, ...]:
+    x = reads[0]
+    _row_vectors(reads, attrs)
+    if x.rows < 2:
+        raise ValueError("BatchNorm needs more than one row in a mini-batch of training; got 1")
+    return (x.shape, *[(1, x.cols)] * 4)
+
+
+def _layer_norm_shapes(reads: tuple[Value, ...], attrs: dict[str, Any]) -> tuple[Shape, ...]:
+    x = reads[0]
+    _row_vectors(reads, attrs)
+    return x.shape, (x.rows, 1), (x.rows, 1)
+
+
+def _norm_backward_shapes(reads: tuple[Value, ...], attrs: dict[str, Any]) -> tuple[Shape, ...]:
+    _all_alike(reads[:2], attrs)
+    x = reads[1]
+    _row_vectors((x, *reads[2:]), attrs)
+    return x.shape, (1, x.cols), (1, x.cols)
+
+
+def _column_sums_shapes(reads: tuple[Value, ...], attrs: dict[str, Any]) -> tuple[Shape, ...]:
+    _all_alike(reads[:2], attrs)
+    return ((1, reads[0].cols),) * (2 if attrs.get("bias", True) else 1)
+
+
+def _concat_shapes(reads: tuple[Value, ...], attrs: dict[str, Any]) -> tuple[Shape, ...]:
+    if any(part.rows != reads[0].rows for part in reads):
+        shapes = ", ".join(f"{value.name} {value.shape}" for value in reads)
+        raise ValueError(f"what stands side by side must have the same rows: {shapes}")
+    return ((reads[0].rows, sum(part.cols for part in reads)),)
+
+
+def _columns_shapes(reads: tuple[Value, ...], attrs: dict[str, Any]) -> tuple[Shape, ...]:
+    return ((reads[0].rows, attrs["stop"] - attrs["start"]),)
+
+
+def _embedding_shapes(reads: tuple[Value, ...], attrs: dict[str, Any]) -> tuple[Shape, ...]:
+    x, table = reads
+    if not 0 <= attrs["column"] < x.cols:
+        raise ValueError(f"{x.name} {x.shape} has no column {attrs['column']}")
+    return ((x.rows, x.cols - 1 + table.cols),)
+
+
+def _embedding_params_shapes(reads: tuple[Value, ...], attrs: dict[str, Any]) -> tuple[Shape, ...]:
+    x, dy = reads
+    return ((attrs["categories"], dy.cols - x.cols + 1),)
+
+
+def _embedding_input_shapes(reads: tuple[Value, ...], attrs: dict[str, Any]) -> tuple[Shape, ...]:
+    return ((reads[0].rows, reads[0].cols + 1 - attrs["units"]),)
+
+
 def _update_shapes(reads: tuple[Value, ...], attrs: dict[str, Any]) -> tuple[Shape, ...]:
     (shape,) = _all_alike(reads, attrs)
     return (shape,) * (len(reads) - 1)
@@ -337,6 +410,59 @@ def _add_backward(b: PlanBuilder, step: Step, grad: Value) -> None:
         b.pass_on(grad, to=term)
 
 
+def _dropout_backward(b: PlanBuilder, step: Step, dy: Value) -> None:
+    b.pass_back("dropout", dy, to=step.reads[0], **step.attrs)
+
+
+def _noise_backward(b: PlanBuilder, step: Step, dy: Value) -> None:
+    b.pass_on(dy, to=step.reads[0])
+
+
+def _scale_backward(b: PlanBuilder, step: Step, dy: Value) -> None:
+    x, weight, *bias = step.reads
+    parameters = (weight, *bias)
+    if any(b.wants(parameter) for parameter in parameters):
+        grads = b.parameter_gradients_of(*parameters)
+        b.emit_into("scale_backward_params", (dy, x), grads, bias=bool(bias))
+    b.pass_back("scale", dy, weight, to=x)
+
+
+def _batch_norm_backward(b: PlanBuilder, step: Step, dy: Value) -> None:
+    x, weight, bias = step.reads[:3]
+    # Both kinds of statistics stand behind the weight: the mini-batch's, which depend on x, or the
+    # running ones.
+    moments = step.writes[1:3] if step.op == "batch_norm" else step.reads[3:5]
+    dx = b.value(f"d({x.name})", *x.shape, "gradient")
+    grads = b.parameter_gradients_of(weight, bias)
+    reads = (dy, x, weight, *moments)
+    b.emit_into(f"{step.op}_backward", reads, (dx, *grads), eps=step.attrs["eps"])
+    b.pass_on(dx, to=x)
+
+
+def _layer_norm_backward(b: PlanBuilder, step: Step, dy: Value) -> None:
+    (x, weight, bias), moments = step.reads, step.writes[1:]
+    if b.wants(weight) or b.wants(bias):
+        grads = b.parameter_gradients_of(weight, bias)
+        b.emit_into("layer_norm_backward_params", (dy, x, *moments), grads)
+    b.pass_back("layer_norm_backward_input", dy, x, weight, *moments, to=x)
+
+
+def _concat_backward(b: PlanBuilder, step: Step, dy: Value) -> None:
+    start = 0
+    for part in step.reads:
+        b.pass_back("columns", dy, to=part, start=start, stop=start + part.cols)
+        start += part.cols
+
+
+def _embedding_backward(b: PlanBuilder, step: Step, dy: Value) -> None:
+    (x, table), column = step.reads, step.attrs["column"]
+    if b.wants(table):
+        grads = (b.parameter_gradient(table),)
+        attrs = {"column": column, "categories": table.rows}
+        b.emit_into("embedding_backward_params", (x, dy), grads, **attrs)
+    b.pass_back("embedding_backward_input", dy, to=x, column=column, units=table.cols)
+
+
 OPS: dict[str, Op] = {
     op.name: op
     for op in (
@@ -350,6 +476,23 @@ OPS: dict[str, Op] = {
         Op("standardize", _row_vectors, _standardize_backward),
         # add(u, v) -> u + v: branches that meet, and gradients of a value that is read twice
         Op("add", _all_alike, _add_backward),
+        # dropout(x) -> x / (1 - rate) or 0; attrs rate, stream. Of gradients it is the same
+        Op("dropout", _like_first, _dropout_backward),
+        # noise(x) -> x + std N(0, 1); attrs std, stream
+        Op("noise", _like_first, _noise_backward),
+        # scale(x, w[, b]) -> x w + b, column by column
+        Op("scale", _row_vectors, _scale_backward),
+        # batch_norm(x, w, b, running_mean, running_var) -> y, mean, 1 / √(var + eps), and the
+        # running statistics in place; attrs momentum, eps
+        Op("batch_norm", _batch_norm_shapes, _batch_norm_backward),
+        # normalize(x, w, b, mean, var) -> (x - mean) / √(var + eps) w + b; attrs eps
+        Op("normalize", _row_vectors, _batch_norm_backward),
+        # layer_norm(x, w, b) -> y, and of each row mean and 1 / √(var + eps); attrs eps
+        Op("layer_norm", _layer_norm_shapes, _layer_norm_backward),
+        # concat(u, v, …) -> all side by side
+        Op("concat", _concat_shapes, _concat_backward),
+        # embedding(x, W) -> x without a column, then the rows of W that it tells; attrs column
+        Op("embedding", _embedding_shapes, _embedding_backward),
         # loss(y_hat, y[, w]) -> what each row adds to the weighted mean, its gradient; attrs loss
         Op("loss", _loss_shapes),
         # activation_backward(da, z, a) -> dz = da f'(z); attrs fn
@@ -362,10 +505,28 @@ OPS: dict[str, Op] = {
         Op("dense_backward_params", _dense_backward_params_shapes),
         # dense_backward_input(dz, W) -> dx = dz Wᵀ
         Op("dense_backward_input", _dense_backward_input_shapes),
+        # scale_backward_params(dy, x) -> column sums of dy x[, and of dy]; attrs bias
+        Op("scale_backward_params", _column_sums_shapes),
+        # batch_norm_backward(dy, x, w, mean, rstd) -> dx, dw, db; attrs eps
+        Op("batch_norm_backward", _norm_backward_shapes),
+        # normalize_backward(dy, x, w, mean, var) -> dx, dw, db; attrs eps
+        Op("normalize_backward", _norm_backward_shapes),
+        # layer_norm_backward_input(dy, x, w, mean, rstd) -> dx
+        Op("layer_norm_backward_input", _like_first),
+        # layer_norm_backward_params(dy, x, mean, rstd) -> dw, db
+        Op("layer_norm_backward_params", _column_sums_shapes),
+        # columns(x) -> some of them; attrs start, stop
+        Op("columns", _columns_shapes),
+        # embedding_backward_params(x, dy) -> dW; attrs column, categories
+        Op("embedding_backward_params", _embedding_params_shapes),
+        # embedding_backward_input(dy) -> dx, zero for the codes; attrs column, units
+        Op("embedding_backward_input", _embedding_input_shapes),
         # penalty(W, dW) -> dW += l2 W + l1 sign(W), in place; attrs l1, l2
         Op("penalty", _all_alike),
         # update(w, dw, slots…) -> w, slots…, in place; attrs parameter, optimizer, group
         Op("update", _update_shapes),
+        # max_norm(W) -> W, columns longer than limit scaled down to it, in place; attrs limit
+        Op("max_norm", _like_first),
     )
 }
 
@@ -471,6 +632,8 @@ def build(
                 optimizer=optimizer,
                 group=optimizer.group_of(spec.name),
             )
+            if spec.max_norm is not None:
+                b.emit_into("max_norm", (w,), (w,), limit=spec.max_norm)
 
     return Plan(
         batch=batch,

@@ -179,10 +179,12 @@ class Trainer:
         source = self._weighed(self._evaluator.check(xb, yb, sample_weight, finite=False))
         if self.model.needs_data:
             raise ValueError("Standardize has to learn from all data first: call model.adapt(x)")
+        self.model.check_batch(source.n)
         executor = self.prepare(source.columns)
+        executor.seed = self.model.seed
         losses = np.empty(1)
         executor.train(source, None, source.n, 0, 1, losses)
-        self._fast_step = executor.fast_step
+        self._fast_step = None if self.model.codes(source.columns) else executor.fast_step
         return float(losses[0])
 
     # --- one epoch ---
@@ -206,7 +208,8 @@ class Trainer:
             As for `Sequential.fit`.
         seed : int, optional
             Decides the order of the rows, together with the number of epochs that the optimizer
-            has seen of this model. By default the model's.
+            has seen of this model, and the random numbers of layers, together with the number of
+            updates. By default the model's.
         shuffle : bool
             Whether there is a new order.
 
@@ -228,7 +231,7 @@ class Trainer:
         self._scanned = (x, y) if source.x is x and source.y is y else (None, None)
         source = self._weighed(source)
         with exclusive(self.model):
-            self.prepare(source.columns, source)
+            self.prepare(source.columns, source).seed = seed
             number = self.optimizer.state_for(self.model).epoch
             loss, _ = self._run(self.portions(source, shuffle, seed), number)
         return loss
@@ -374,7 +377,7 @@ class Trainer:
                 keeper.begin(history, hooks, settings, batches)
                 number = keeper.epoch
                 bar.skip(number * (batches or 0))
-            self.prepare(data.columns, data)
+            self.prepare(data.columns, data).seed = seed
             self.model.stop_training = False
             if hooks is not None:
                 params = {"epochs": epochs, "steps": batches}
@@ -553,6 +556,9 @@ class Trainer:
     def prepare(self, columns: int, data: Source | Stream | None = None) -> BaseExecutor:
         """Build the model if need be, let it learn from the data, and return its executor."""
         model = self.model
+        if isinstance(data, Source):
+            size = min(self.batch_size or data.n, data.n)
+            model.check_batch(data.n % size or size)
         if model.revision != self._prepared:
             model.build(columns)
             if not model.trainable_slices():
@@ -585,6 +591,7 @@ class Trainer:
         """
         if not isinstance(data, Source):
             for source in data.sources():
+                self.model.check_batch(source.n)
                 yield self._weighed(source), None, source.n
             return
         size = min(self.batch_size or data.n, data.n)

@@ -57,7 +57,7 @@ int main(int count, char **arguments) {
         return 0;
     }
     /* threads, bases, rows in the order, first, last, rows of a mini-batch, scalars of a step, bytes of a row of the
-     * result, whether inputs are read in place */
+     * result, whether inputs are read in place, seed, step */
     const array header = take();
     const int64_t *number = (const int64_t *)header.data;
     const array steps = take(), parts = take();
@@ -91,6 +91,8 @@ int main(int count, char **arguments) {
         .batch_rows = number[5],
         .hyper_stride = number[6],
         .out_stride = number[7],
+        .seed = (uint64_t)number[9],
+        .step = (uint64_t)number[10],
     };
     for (int i = 0; i < FM_SOURCES; ++i) {
         const array kind = take(); /* stride of rows, stride of columns, type */

@@ -39,6 +39,8 @@ class BaseExecutor:
 
     Attributes
     ----------
+    seed : int
+        Of the random numbers that layers need in training; the model's, unless it is set.
     fast_predict : callable or None
         x -> predictions, of what is common enough to skip the checks of `Sequential.predict`, or
         None for anything else. It looks at `model.revision` itself.
@@ -75,6 +77,7 @@ class BaseExecutor:
         self.threads = threads
         self.l1 = l1
         self.l2 = l2
+        self.seed = model.seed
         self._saved: list[np.ndarray] = []
         self._saved_counters = (0, 0)
 
@@ -121,6 +124,12 @@ class BaseExecutor:
         """Fill the model's gradients from that of the last output; return that of the input."""
         raise NotImplementedError
 
+    def random_place(self, training: bool) -> dict[str, int]:
+        """Return seed and step of the random numbers of a `forward` that is made now."""
+        step = self.model.training_passes
+        self.model.training_passes += training
+        return {"seed": self.model.seed, "step": step}
+
     def finite(self) -> bool:
         """Return whether all parameters are finite."""
         return all_finite(self.model.flat_parameters.array())
@@ -132,7 +141,7 @@ class BaseExecutor:
         return sum(sum_of_squares(flat[s.offset : s.offset + s.size]) for s in parts)
 
     def snapshot(self) -> None:
-        """Remember the parameters and the optimizer's state, to be able to `restore` them."""
+        """Remember parameters, states and the optimizer's state, to be able to `restore` them."""
         arrays, state = self._state()
         if len(self._saved) != len(arrays):
             self._saved = [np.empty_like(array) for array in arrays]
@@ -148,8 +157,9 @@ class BaseExecutor:
         state.step, state.epoch = self._saved_counters
 
     def _state(self) -> tuple[list[np.ndarray], OptimizerState]:
-        state = self.optimizer.state_for(self.model)
-        return [vector.array() for vector in (self.model.flat_parameters, *state.slots)], state
+        state, model = self.optimizer.state_for(self.model), self.model
+        vectors = model.flat_parameters, model.flat_states, *state.slots
+        return [vector.array() for vector in vectors], state
 
 
 def sum_of_squares(values: np.ndarray) -> float:

@@ -82,7 +82,8 @@ class _Layouts:
     """Layouts of a model's parameters and states, kept as long as the model does not change."""
 
     def __init__(self, model: Any):
-        plan = build(model, 1)
+        # In training the last layer may have another one behind it.
+        plan = build(model, 2, training=True)
         self.revision = model.revision
         self.parameters = Layout(model.parameter_specs, model.dtype, column_weights(plan))
         self.states = Layout(model.state_specs, model.dtype, set())
@@ -134,6 +135,7 @@ class Executor(BaseExecutor):
         self._nothing = _native.Buffer(64)  # stands for gradients where a program has none
         self._reference: BaseExecutor | None = None
         self._kept: _Programs | None = None
+        self._place: dict[str, int] = {}  # of the random numbers of what is kept
         self._last: tuple[_Programs | None, bool] = None, False
         self._limit, self._limit_seen = 1, float("-inf")
 
@@ -354,6 +356,7 @@ class Executor(BaseExecutor):
                 last=begun + count,
                 hyper=hyper[begun - first :],
                 losses=losses,
+                seed=self.seed,
                 step=step + begun - first,
                 budget=budget,
             )
@@ -361,7 +364,12 @@ class Executor(BaseExecutor):
         panels_of(self.model.flat_parameters, self._layouts.parameters).wrote(lowering.maintained)
         for slot in self.optimizer.state_for(self.model).slots:
             slot.resident.wrote()
+        self._wrote_states(programs)
         self._last = programs, source.weighted is not None or bool(source.classes)
+
+    def _wrote_states(self, programs: _Programs) -> None:
+        if programs.lowering.changes_states:
+            panels_of(self.model.flat_states, self._layouts.states).wrote()
 
     def program(self) -> tuple[Lowering, _native.Program, tuple[int, str], dict[str, int]]:
         """Return the program of the mini-batches trained last, its parts, and the memory in use.
@@ -403,15 +411,16 @@ class Executor(BaseExecutor):
         )
         lowering = programs.lowering
         threads = self._threads(programs.multiply_adds)
-        y_hat = self._forward(programs, source.inputs(rows, self.model.dtype))
+        state = self.optimizer.state_for(self.model)
+        place = {"seed": self.seed, "step": state.step}
+        y_hat = self._forward(programs, source.inputs(rows, self.model.dtype), place)
         weight = _weights(source)
         value, grad = loss(y_hat, y, None if weight is None else weight[rows])
         self._panels()
         self._transpose(programs)
-        state = self.optimizer.state_for(self.model)
         if lowering.backward:
             program = programs.get("backward and update", lowering.backward, threads, STRATEGIES[0])
-            program.run((None, None, None, grad), hyper=hyper, step=state.step)
+            program.run((None, None, None, grad), hyper=hyper, **place)
         panels_of(self.model.flat_parameters, self._layouts.parameters).wrote(lowering.maintained)
         for slot in state.slots:
             slot.resident.wrote()
@@ -429,6 +438,8 @@ class Executor(BaseExecutor):
         optimizer, model = self.optimizer, self.model
         state = optimizer.state_for(model)
         vectors = (model.flat_parameters, *state.slots)
+        if model.state_specs:
+            vectors += (model.flat_states,)
         first = state.step + 1
         hyper = self._hyper(first, _HYPER_ROWS, state.epoch)
         program = programs.get("train", programs.lowering.train_steps(), threads, strategy)
@@ -441,6 +452,7 @@ class Executor(BaseExecutor):
             state,
             hyper,
             first,
+            self.seed,
             programs.multiply_adds,
         )
 
@@ -458,6 +470,7 @@ class Executor(BaseExecutor):
                 l1=self.l1,
                 l2=self.l2,
             )
+        self._reference.seed = self.seed
         return self._reference
 
     # ---- the model's outputs ----
@@ -518,16 +531,18 @@ class Executor(BaseExecutor):
         except UnsupportedStep:
             self._kept = None
             return self._reference_executor().forward(x, training)
-        self._kept = programs
-        return self._forward(programs, x)
+        self._kept, self._place = programs, self.random_place(training)
+        return self._forward(programs, x, self._place)
 
-    def _forward(self, programs: _Programs, x: np.ndarray) -> np.ndarray:
+    def _forward(self, programs: _Programs, x: np.ndarray, place: dict[str, int]) -> np.ndarray:
         """Run the forward steps on one mini-batch, which stays in the arena; return the output."""
         lowering = programs.lowering
         out = np.empty((len(x), lowering.plan.output.cols), self.model.dtype)
         steps = [*lowering.forward, *lowering.output_steps(lowering.plan.output)]
         threads = self._threads(programs.multiply_adds)
-        programs.get("forward", steps, threads, "rows", out.shape[1]).run((x,), out=out)
+        program = programs.get("forward", steps, threads, "rows", out.shape[1])
+        program.run((x,), out=out, **place)
+        self._wrote_states(programs)
         return out
 
     def backward(self, grad: np.ndarray, input_gradient: bool = True) -> np.ndarray | None:
@@ -544,7 +559,7 @@ class Executor(BaseExecutor):
         program = programs.get("backward", steps, threads, "rows", out.shape[1])
         gradients = panels_of(self.model.flat_gradients, self._layouts.parameters)
         gradients.refresh()  # those of frozen layers, which no step writes, stay as they are
-        program.run((None, None, None, grad), out=out, hyper=hyper)
+        program.run((None, None, None, grad), out=out, hyper=hyper, **self._place)
         gradients.wrote()
         return out if input_gradient else None
 
@@ -570,7 +585,7 @@ class Executor(BaseExecutor):
 
     def snapshot(self) -> None:
         state = self.optimizer.state_for(self.model)
-        panels = [self._panels()[0], *self._slots()]
+        panels = [*self._panels(), *self._slots()]
         if len(self._saved) != len(panels) or self._saved[0].nbytes != panels[0].buffer.nbytes:
             self._saved = [np.empty(p.buffer.nbytes, np.uint8) for p in panels]
         for copy, panel in zip(self._saved, panels, strict=True):
@@ -579,6 +594,6 @@ class Executor(BaseExecutor):
 
     def restore(self) -> None:
         state = self.optimizer.state_for(self.model)
-        for copy, panel in zip(self._saved, [self._panels()[0], *self._slots()], strict=True):
+        for copy, panel in zip(self._saved, [*self._panels(), *self._slots()], strict=True):
             panel.restore(copy)
         state.step, state.epoch = self._saved_counters

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fastmlp import random_numbers
 from fastmlp.backends import BaseExecutor
+from fastmlp.optimizer_base import limit_columns
 from fastmlp.plan import Plan, Step, Value, build
 
 if TYPE_CHECKING:
@@ -73,6 +75,116 @@ def _update(attrs: Attrs, w: np.ndarray, dw: np.ndarray, *slots: np.ndarray) -> 
     return (w, *slots)
 
 
+def _scale(attrs: Attrs, x: np.ndarray, w: np.ndarray, b: np.ndarray | None = None) -> Arrays:
+    return (x * w if b is None else x * w + b,)
+
+
+def _dropout(attrs: Attrs, x: np.ndarray) -> Arrays:
+    place = attrs["seed"], attrs["step"], attrs["stream"], *x.shape
+    factor = x.dtype.type(1.0 / (1.0 - attrs["rate"]))
+    return (np.where(random_numbers.kept(attrs["rate"], *place), x * factor, x.dtype.type(0)),)
+
+
+def _noise(attrs: Attrs, x: np.ndarray) -> Arrays:
+    place = attrs["seed"], attrs["step"], attrs["stream"], *x.shape
+    return (x + x.dtype.type(attrs["std"]) * random_numbers.normal(x.dtype, *place),)
+
+
+def _reciprocal_deviation(var: np.ndarray, eps: float) -> np.ndarray:
+    return 1 / np.sqrt(var + var.dtype.type(max(eps, np.finfo(var.dtype).tiny)))
+
+
+def _batch_norm(
+    attrs: Attrs,
+    x: np.ndarray,
+    w: np.ndarray,
+    b: np.ndarray,
+    running_mean: np.ndarray,
+    running_var: np.ndarray,
+) -> Arrays:
+    n, momentum = len(x), x.dtype.type(attrs["momentum"])
+    mean = x.mean(axis=0, keepdims=True)
+    var = ((x - mean) ** 2).mean(axis=0, keepdims=True)
+    rstd = _reciprocal_deviation(var, attrs["eps"])
+    running_mean += momentum * (mean - running_mean)
+    running_var += momentum * (var * x.dtype.type(n / (n - 1)) - running_var)
+    return (x - mean) * rstd * w + b, mean, rstd, running_mean, running_var
+
+
+def _batch_norm_backward(
+    attrs: Attrs, dy: np.ndarray, x: np.ndarray, w: np.ndarray, mean: np.ndarray, rstd: np.ndarray
+) -> Arrays:
+    normal = (x - mean) * rstd
+    dw, db = _column_sums({"bias": True}, dy, normal)
+    return (dy - db / len(x) - normal * (dw / len(x))) * (w * rstd), dw, db
+
+
+def _normalize(
+    attrs: Attrs,
+    x: np.ndarray,
+    w: np.ndarray,
+    b: np.ndarray,
+    mean: np.ndarray,
+    var: np.ndarray,
+) -> Arrays:
+    return ((x - mean) * _reciprocal_deviation(var, attrs["eps"]) * w + b,)
+
+
+def _normalize_backward(
+    attrs: Attrs, dy: np.ndarray, x: np.ndarray, w: np.ndarray, mean: np.ndarray, var: np.ndarray
+) -> Arrays:
+    rstd = _reciprocal_deviation(var, attrs["eps"])
+    return dy * (w * rstd), *_column_sums({"bias": True}, dy, (x - mean) * rstd)
+
+
+def _layer_norm(attrs: Attrs, x: np.ndarray, w: np.ndarray, b: np.ndarray) -> Arrays:
+    mean = x.mean(axis=1, keepdims=True)
+    rstd = _reciprocal_deviation(((x - mean) ** 2).mean(axis=1, keepdims=True), attrs["eps"])
+    return (x - mean) * rstd * w + b, mean, rstd
+
+
+def _layer_norm_backward_input(
+    attrs: Attrs, dy: np.ndarray, x: np.ndarray, w: np.ndarray, mean: np.ndarray, rstd: np.ndarray
+) -> Arrays:
+    g, normal = dy * w, (x - mean) * rstd
+    along = (g * normal).mean(axis=1, keepdims=True)
+    return ((g - g.mean(axis=1, keepdims=True) - normal * along) * rstd,)
+
+
+def _column_sums(attrs: Attrs, dy: np.ndarray, x: np.ndarray) -> Arrays:
+    dw = (dy * x).sum(axis=0, keepdims=True)
+    return (dw, dy.sum(axis=0, keepdims=True)) if attrs["bias"] else (dw,)
+
+
+def _codes(x: np.ndarray, column: int, categories: int) -> np.ndarray:
+    """Return the codes in a column; those of inputs are checked, no others go out of bounds."""
+    with np.errstate(invalid="ignore"):
+        codes = np.rint(x[:, column])
+        return np.where((codes >= 0) & (codes < categories), codes, 0).astype(np.intp)
+
+
+def _embedding(attrs: Attrs, x: np.ndarray, table: np.ndarray) -> Arrays:
+    rows = table[_codes(x, attrs["column"], len(table))]
+    return (np.hstack([np.delete(x, attrs["column"], axis=1), rows]),)
+
+
+def _embedding_backward_params(attrs: Attrs, x: np.ndarray, dy: np.ndarray) -> Arrays:
+    grad = np.zeros((attrs["categories"], dy.shape[1] - x.shape[1] + 1), dy.dtype)
+    codes = _codes(x, attrs["column"], attrs["categories"])
+    np.add.at(grad, codes, dy[:, x.shape[1] - 1 :])
+    return (grad,)
+
+
+def _embedding_backward_input(attrs: Attrs, dy: np.ndarray) -> Arrays:
+    others = dy[:, : dy.shape[1] - attrs["units"]]
+    return (np.insert(others, attrs["column"], 0, axis=1),)
+
+
+def _max_norm(attrs: Attrs, W: np.ndarray) -> Arrays:
+    limit_columns(W, attrs["limit"])
+    return (W,)
+
+
 # One function for each row of fastmlp.plan.OPS: settings and what is read -> what is written.
 OPS: dict[str, Callable[..., Arrays]] = {
     "dense": _dense,
@@ -80,14 +192,33 @@ OPS: dict[str, Callable[..., Arrays]] = {
     "softmax": lambda attrs, z: (attrs["fn"].forward(z),),
     "standardize": lambda attrs, x, mean, scale: ((x - mean) / scale,),
     "add": lambda attrs, u, v: (u + v,),
+    "dropout": _dropout,
+    "noise": _noise,
+    "scale": _scale,
+    "batch_norm": _batch_norm,
+    "normalize": _normalize,
+    "layer_norm": _layer_norm,
+    "concat": lambda attrs, *parts: (np.hstack(parts),),
+    "embedding": _embedding,
     "loss": _loss,
     "activation_backward": lambda attrs, da, z, a: (da * attrs["fn"].derivative(z, a),),
     "softmax_backward": lambda attrs, da, a: (attrs["fn"].backward(a, da),),
     "standardize_backward": lambda attrs, dy, scale: (dy / scale,),
     "dense_backward_params": _dense_backward_params,
     "dense_backward_input": lambda attrs, dz, W: (dz @ W.T,),
+    "scale_backward_params": _column_sums,
+    "batch_norm_backward": _batch_norm_backward,
+    "normalize_backward": _normalize_backward,
+    "layer_norm_backward_input": _layer_norm_backward_input,
+    "layer_norm_backward_params": lambda attrs, dy, x, mean, rstd: _column_sums(
+        {"bias": True}, dy, (x - mean) * rstd
+    ),
+    "columns": lambda attrs, x: (x[:, attrs["start"] : attrs["stop"]],),
+    "embedding_backward_params": _embedding_backward_params,
+    "embedding_backward_input": _embedding_backward_input,
     "penalty": _penalty,
     "update": _update,
+    "max_norm": _max_norm,
 }
 
 
@@ -129,7 +260,7 @@ class Executor(BaseExecutor):
             model, loss, optimizer, batch_size=batch_size, threads=threads, l1=l1, l2=l2
         )
         self._plans: dict[tuple[Any, ...], Plan] = {}
-        self._kept: tuple[Plan, Environment] | None = None
+        self._kept: tuple[Plan, Environment, dict[str, int]] | None = None
 
     def _plan(self, batch: int, **use: Any) -> Plan:
         structure = self.optimizer.structure if self.optimizer is not None else None
@@ -190,7 +321,8 @@ class Executor(BaseExecutor):
             values[plan.target] = source.targets(rows, model.dtype)
             if plan.sample_weight is not None:
                 values[plan.sample_weight] = source.weights(rows)
-            run(plan.steps, values, hyper=[group[batch - first] for group in hyper])
+            rows_of_hyper = [group[batch - first] for group in hyper]
+            run(plan.steps, values, hyper=rows_of_hyper, seed=self.seed, step=state.step)
             losses[batch] = values[plan.row_loss].sum()
             state.step += 1
 
@@ -210,16 +342,18 @@ class Executor(BaseExecutor):
         plan = self._plan(len(x), training=training, gradients=True, input_gradient=True)
         values = self.bind(plan)
         values[plan.input] = x.astype(self.model.dtype)
-        run(plan.forward, values)
+        place = self.random_place(training)
+        run(plan.forward, values, **place)
         # Views of the parameters would count as arrays that somebody may write to.
         live = {*plan.parameters.values(), *plan.states.values()}
-        self._kept = plan, {value: array for value, array in values.items() if value not in live}
+        kept = {value: array for value, array in values.items() if value not in live}
+        self._kept = plan, kept, place
         return values[plan.output].copy()
 
     def backward(self, grad: np.ndarray, input_gradient: bool = True) -> np.ndarray | None:
-        plan, kept = self._kept
+        plan, kept, place = self._kept
         values = {**self.bind(plan), **kept, plan.output_gradient: grad}
-        run(plan.backward, values)
+        run(plan.backward, values, **place)
         gradients = self.model.flat_gradients.array()
         for spec in self.model.parameter_specs:
             value = plan.parameter_gradients.get(spec.name)

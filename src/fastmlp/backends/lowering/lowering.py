@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fastmlp import _native
-from fastmlp.backends.lowering import dense, elementwise, losses, reading
+from fastmlp.backends.lowering import columns, dense, elementwise, losses, norm, reading
 from fastmlp.backends.lowering.steps import (
     ARENA,
     INPUTS,
@@ -32,6 +32,8 @@ RULES: dict[str, Callable[[Lowering, Step], None]] = {
     **dense.RULES,
     **elementwise.RULES,
     **losses.RULES,
+    **norm.RULES,
+    **columns.RULES,
 }
 
 
@@ -96,6 +98,8 @@ class Lowering:
         Weights whose transposed panels are read.
     maintained : set of str
         Weights that are updated together with their transposed panels.
+    changes_states : bool
+        Whether a step writes a state vector.
 
     Raises
     ------
@@ -126,9 +130,12 @@ class Lowering:
         self.columns = [-1, -1, -1, -1]
         self.transposes: set[str] = set()
         self.maintained: set[str] = set()
+        self.changes_states = any(
+            value.role == "state" for step in plan.forward for value in step.writes
+        )
         self.readers = _readers(plan.steps)
         self.done: set[Step] = set()  # taken into the epilogue of another step
-        self.deferred: list[Step] = []  # gradients of weights, which come last
+        self.deferred: list[Step] = []  # of which parameters get gradients and updates in the end
         self.reduction: Lowered | None = None  # the mean of the rows' losses
         self.forward: list[Lowered] = []
         self.backward: list[Lowered] = []
@@ -167,7 +174,13 @@ class Lowering:
         for step in plan.backward:
             self._lower(step)
         for step in reversed(self.deferred):
-            dense.gradient(self, step)
+            if step.op == "dense_backward_params":
+                dense.gradient(self, step)
+            else:
+                dense.updates(self, step)
+        for step in plan.update:
+            if step.op == "max_norm":
+                norm.limit(self, step)
         # A column is contiguous: parts along rows must not share a vector of it.
         if any(matrix.column for matrix in self._matrices.values()):
             for step in self.forward + self.backward:
@@ -211,10 +224,15 @@ class Lowering:
 
     # ---- memory ----
 
-    def allocate(self, rows: int, cols: int, column: bool = False) -> Matrix:
-        """Return a new matrix of the arena."""
+    def allocate(
+        self, rows: int, cols: int, *, column: bool = False, panel: bool = False
+    ) -> Matrix:
+        """Return a new matrix of the arena: a contiguous column, or laid out as a weight."""
         matrix = Matrix(ARENA, self.arena_bytes, rows, cols, column)
-        lines = -(-rows // 16) * 16 // self.block if column else self.blocks(cols) * (rows | 1)
+        if column:
+            lines = -(-rows // 16) * 16 // self.block
+        else:
+            lines = self.blocks(cols) * (self.blocks(rows) * self.block if panel else rows | 1)
         self.arena_bytes += lines * 64
         return matrix
 
@@ -231,7 +249,7 @@ class Lowering:
                 place = self._states.places[value.name]
                 matrix = Matrix(STATES, place.panel, value.rows, value.cols)
             else:
-                matrix = self.allocate(value.rows, value.cols, self._is_column(value))
+                matrix = self.allocate(value.rows, value.cols, column=self._is_column(value))
             self._matrices[value] = matrix
         return matrix
 
