@@ -176,7 +176,7 @@ class Trainer:
     def _step(self, xb: ArrayLike, yb: ArrayLike, sample_weight: ArrayLike | None) -> float:
         if self._class_weights is not None and self._class_weights.balanced:
             raise ValueError("class_weight='balanced' counts all targets: for steps, give a dict")
-        source = self._weighed(self._evaluator.check(xb, yb, sample_weight, finite=False))
+        source = self.check(xb, yb, sample_weight, finite=False)
         if self.model.needs_data:
             raise ValueError("Standardize has to learn from all data first: call model.adapt(x)")
         self.model.check_batch(source.n)
@@ -226,10 +226,9 @@ class Trainer:
         seed = self._seed(seed)
         shuffle = check_flag("shuffle", shuffle)
         seen = self._scanned[0] is x and self._scanned[1] is y
-        source = self._evaluator.check(x, y, sample_weight, finite=not seen)
+        source = self.check(x, y, sample_weight, finite=not seen)
         # What was converted on the way in must be looked at again.
         self._scanned = (x, y) if source.x is x and source.y is y else (None, None)
-        source = self._weighed(source)
         with exclusive(self.model):
             self.prepare(source.columns, source).seed = seed
             number = self.optimizer.state_for(self.model).epoch
@@ -541,6 +540,10 @@ class Trainer:
         return None
 
     # --- what all ways of training need ---
+
+    def check(self, x: Any, y: Any, sample_weight: Any = None, *, finite: bool = True) -> Source:
+        """Return checked data, with the weights of their classes; see `Evaluator.check`."""
+        return self._weighed(self._evaluator.check(x, y, sample_weight, finite=finite))
 
     def _weighed(self, source: Source) -> Source:
         """Return data with the weights of their classes."""
