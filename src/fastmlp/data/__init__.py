@@ -3,13 +3,15 @@
 from .digits import load_digits
 from .idx import load_idx, load_mnist
 from .splitting import one_hot, train_test_split
-from .tables import load_table
+from .tables import load_features, load_table, load_targets
 
 __all__ = [
     "load_digits",
+    "load_features",
     "load_idx",
     "load_mnist",
     "load_table",
+    "load_targets",
     "one_hot",
     "train_test_split",
 ]

@@ -1,14 +1,23 @@
-"""Tables of one's own: CSV and NPZ files as samples and targets."""
+"""Tables of one's own: CSV, NPZ, NPY and IDX files as samples and targets."""
 
 from __future__ import annotations
 
 import csv
+import math
 import os
+import re
 import zlib
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 from zipfile import BadZipFile
 
 import numpy as np
+
+from .idx import load_idx
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 SUFFIXES = (".csv", ".npz")
 
@@ -51,10 +60,99 @@ def load_table(
     if suffix not in SUFFIXES:
         raise ValueError(f"path must end in {' or '.join(SUFFIXES)}; got {str(path)!r}")
     if suffix == ".csv":
-        return _read_csv(path, target)
+        return split_csv(read_csv(path), target)
     if target is not None:
         raise ValueError(f"target names a column of a CSV file; {path} has its targets in 'y'")
     return _read_npz(path)
+
+
+def load_features(path: str | os.PathLike[str], drop: str | int | None = None) -> np.ndarray:
+    """Read samples alone, to be predicted, from a CSV, NPY, NPZ or IDX file.
+
+    Parameters
+    ----------
+    path : str or path
+        A CSV file as for `load_table`, whose columns are all features; an NPY file; an NPZ file
+        with the array ``x`` or a single one; or an IDX file, whose name ends in .idx or -ubyte,
+        also with .gz.
+    drop : str or int, optional
+        A column of a CSV file that is none: its index (negative from the end), or its name in the
+        header.
+
+    Returns
+    -------
+    ndarray, shape (n, features)
+        float64 from CSV, else as stored; further dimensions, as those of images, are flattened.
+
+    Raises
+    ------
+    ValueError
+        If the file is not of these formats, or damaged.
+    OSError
+        If it cannot be read.
+    """
+    path = Path(path)
+    suffix = path.suffix.lower()
+    if suffix == ".csv":
+        return csv_features(read_csv(path), drop)
+    if drop is not None:
+        raise ValueError(f"a column to be dropped is one of a CSV file; got it with {path}")
+    return _rows(path, _read_array(path, "x"))
+
+
+def load_targets(path: str | os.PathLike[str]) -> np.ndarray:
+    """Read targets alone: a CSV file of one column, an NPY, NPZ (array ``y``) or IDX file.
+
+    Returns
+    -------
+    ndarray, shape (n,) or (n, outputs)
+        From CSV as `load_table` has them, else as stored.
+
+    Raises
+    ------
+    ValueError
+        If the file is not of these formats, or damaged.
+    OSError
+        If it cannot be read.
+    """
+    path = Path(path)
+    if path.suffix.lower() != ".csv":
+        return _read_array(path, "y")
+    table = read_csv(path)
+    if len(table.first) != 1:
+        raise ValueError(f"{path} must have one column, the targets; got {len(table.first)}")
+    cells = [row[0].strip() for _, row in table.rows]
+    y = _targets(cells)
+    # Numbers below a word: the word is a header.
+    rest = _targets(cells[1:]) if len(cells) > 1 else y
+    return rest if y.dtype.kind in "US" and rest.dtype.kind not in "US" else y
+
+
+def _rows(path: Path, array: np.ndarray) -> np.ndarray:
+    if array.ndim < 2:
+        raise ValueError(f"{path} must hold rows of features; its shape is {array.shape}")
+    return array.reshape(len(array), math.prod(array.shape[1:]))
+
+
+def _read_array(path: Path, name: str) -> np.ndarray:
+    """Read the array of an NPY or IDX file, or the one of that name in an NPZ file."""
+    suffix = path.suffix.lower()
+    if re.search(r"(ubyte|\.idx\d?)(\.gz)?$", path.name.lower()):
+        return load_idx(path)
+    if suffix not in (".npy", ".npz"):
+        allowed = ".csv, .npy, .npz, .idx or -ubyte"
+        raise ValueError(f"the name of a file of data must end in {allowed}; got {str(path)!r}")
+    with path.open("rb") as file:
+        try:
+            found = np.load(file, allow_pickle=False)
+            if not isinstance(found, np.lib.npyio.NpzFile):
+                return found
+            names = found.files
+            if name not in names and len(names) != 1:
+                raise ValueError(f"it has no array {name!r}, only {names}")
+            return found[name if name in names else names[0]]
+        except (ValueError, EOFError, BadZipFile, zlib.error) as error:
+            raise ValueError(f"{path} cannot be read as an array: {error}") from error
 
 
 def _read_npz(path: Path) -> tuple[np.ndarray, np.ndarray]:
@@ -78,42 +176,97 @@ def _read_npz(path: Path) -> tuple[np.ndarray, np.ndarray]:
     return x, y
 
 
-def _read_csv(path: Path, target: str | int | None) -> tuple[np.ndarray, np.ndarray]:
+@dataclass(frozen=True, slots=True)
+class Csv:
+    """The cells of a CSV file, each row as wide as the first.
+
+    Attributes
+    ----------
+    path : Path
+        For messages.
+    rows : list of (int, list of str)
+        Line number and cells.
+    """
+
+    path: Path
+    rows: list[tuple[int, list[str]]]
+
+    @property
+    def first(self) -> list[str]:
+        """The first row, which may be a header."""
+        return [cell.strip() for cell in self.rows[0][1]]
+
+    def without_header(self, header: bool) -> Csv:
+        """Return the rows with numbers in them; there must be one."""
+        if not header:
+            return self
+        if len(self.rows) == 1:
+            raise ValueError(f"{self.path} has a header but no samples")
+        return Csv(self.path, self.rows[1:])
+
+    def numbers(self, target: int | None) -> np.ndarray:
+        """Return all columns but the target as finite numbers."""
+        width = len(self.rows[0][1]) - (target is not None)
+        x = np.empty((len(self.rows), width))
+        for i, (line, row) in enumerate(self.rows):
+            cells = row if target is None else row[:target] + row[target + 1 :]
+            try:
+                x[i] = [float(cell) for cell in cells]
+            except ValueError:
+                bad = next(cell for cell in cells if not _is_number(cell))
+                raise ValueError(f"{self.path}, line {line}: {bad!r} is not a number") from None
+        if not np.isfinite(x).all():
+            line = self.rows[int(np.flatnonzero(~np.isfinite(x).all(axis=1))[0])][0]
+            raise ValueError(f"{self.path}, line {line}: a feature is not finite")
+        return x
+
+
+def read_csv(path: Path, file: Iterable[str] | None = None) -> Csv:
+    """Read the cells of a CSV file, or of lines that come from elsewhere.
+
+    Raises
+    ------
+    ValueError
+        If it is not CSV in UTF-8, is empty, or rows differ in length.
+    OSError
+        If it cannot be read.
+    """
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            numbered = [
-                (reader.line_num, row) for reader in [csv.reader(file)] for row in reader if row
-            ]
+        if file is None:
+            with path.open(newline="", encoding="utf-8-sig") as opened:
+                return read_csv(path, opened)
+        reader = csv.reader(file)
+        rows = [(reader.line_num, row) for row in reader if row]
     except (UnicodeDecodeError, csv.Error) as error:
         raise ValueError(f"{path} is not a CSV file in UTF-8: {error}") from error
-    if not numbered:
+    if not rows:
         raise ValueError(f"{path} is empty")
-    width = len(numbered[0][1])
-    if width < 2:
-        raise ValueError(
-            f"{path} must have at least two columns, features and a target; got {width}"
-        )
-    for line, row in numbered:
+    width = len(rows[0][1])
+    for line, row in rows:
         if len(row) != width:
             raise ValueError(f"{path}, line {line}: {len(row)} values where {width} are expected")
-    first = [cell.strip() for cell in numbered[0][1]]
-    column, named = _column(path, target, first)
+    return Csv(path, rows)
+
+
+def split_csv(table: Csv, target: str | int | None) -> tuple[np.ndarray, np.ndarray]:
+    """Return samples and targets of a CSV file, as `load_table` does."""
+    first = table.first
+    if len(first) < 2:
+        raise ValueError(
+            f"{table.path} must have at least two columns, features and a target; got {len(first)}"
+        )
+    column, named = _column(table.path, target, first)
     header = named or not all(_is_number(cell) for i, cell in enumerate(first) if i != column)
-    rows = numbered[1:] if header else numbered
-    if not rows:
-        raise ValueError(f"{path} has a header but no samples")
-    x = np.empty((len(rows), width - 1))
-    for i, (line, row) in enumerate(rows):
-        cells = row[:column] + row[column + 1 :]
-        try:
-            x[i] = [float(cell) for cell in cells]
-        except ValueError:
-            bad = next(cell for cell in cells if not _is_number(cell))
-            raise ValueError(f"{path}, line {line}: {bad!r} is not a number") from None
-    if not np.isfinite(x).all():
-        line = rows[int(np.flatnonzero(~np.isfinite(x).all(axis=1))[0])][0]
-        raise ValueError(f"{path}, line {line}: a feature is not finite")
-    return x, _targets([row[column].strip() for _, row in rows])
+    table = table.without_header(header)
+    return table.numbers(column), _targets([row[column].strip() for _, row in table.rows])
+
+
+def csv_features(table: Csv, drop: str | int | None) -> np.ndarray:
+    """Return all columns of a CSV file but one as numbers."""
+    first = table.first
+    column, named = (None, False) if drop is None else _column(table.path, drop, first)
+    header = named or not all(_is_number(cell) for i, cell in enumerate(first) if i != column)
+    return table.without_header(header).numbers(column)
 
 
 def _column(path: Path, target: str | int | None, names: list[str]) -> tuple[int, bool]:
