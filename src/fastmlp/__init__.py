@@ -4,6 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+try:
+    from fastmlp import _native as _native
+except ValueError as error:  # FASTMLP_ISA is wrong: the command line says so in a line
+    import os.path
+    import sys
+
+    _program = os.path.splitext(os.path.basename(sys.argv[0]))[0]
+    if _program == "fastmlp" or (_program == "-m" and "fastmlp" in sys.orig_argv):
+        sys.exit(f"fastmlp: error: {error}")
+    raise
+
 from fastmlp import activations, initializers, losses, optimizers
 from fastmlp.config import get_num_threads, set_num_threads, show_config
 from fastmlp.errors import DivergenceError, ManyError, ModelFormatError

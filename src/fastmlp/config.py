@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from typing import TYPE_CHECKING
 
 from fastmlp import _native
@@ -13,6 +14,19 @@ if TYPE_CHECKING:
 
 # More threads than any machine has cores are a mistake, and would only take memory.
 MOST_THREADS = 1024
+# Versions of the OpenMP specification by their dates, as the macro _OPENMP has them.
+_OPENMP_VERSIONS = {
+    200203: "2.0",
+    200505: "2.5",
+    200805: "3.0",
+    201107: "3.1",
+    201307: "4.0",
+    201511: "4.5",
+    201811: "5.0",
+    202011: "5.1",
+    202111: "5.2",
+    202411: "6.0",
+}
 
 
 def check_threads(threads: object) -> int | None:
@@ -81,7 +95,7 @@ def usable_cores() -> int:
 def _read(path: str) -> str:
     """Return the text of a file of the system, empty if there is none."""
     try:
-        with open(path, encoding="ascii") as file:
+        with open(path, encoding="ascii", errors="replace") as file:
             return file.read().strip()
     except (OSError, ValueError):
         return ""
@@ -99,6 +113,30 @@ def _quota() -> float | None:
     return int(limit) / int(period)
 
 
+def _openmp() -> str:
+    """Return the version of OpenMP that fastmlp was built with, and the library that runs it."""
+    built, date, threads = _native.openmp()
+    if not built:
+        return "built without"
+    version = _OPENMP_VERSIONS.get(date, "unknown version")
+    # Linux tells which libraries a process has loaded.
+    files = {line.rpartition("/")[2] for line in _read("/proc/self/maps").splitlines()}
+    runtimes = sorted(name for name in files if re.match(r"lib(g|i|)omp(-\w+|\d+)*\.so", name))
+    runtime = f"{', '.join(runtimes)}, " if runtimes else ""
+    return f"{runtime}OpenMP {version} ({date}), up to {threads} threads"
+
+
+def _processor() -> str:
+    """Return what the processor calls itself, on Linux; otherwise what Python knows."""
+    for line in _read("/proc/cpuinfo").splitlines():
+        key, _, value = line.partition(":")
+        if key.strip() == "model name":
+            return value.strip()
+    import platform
+
+    return platform.processor() or "unknown"
+
+
 def _caches() -> dict[str, str]:
     """Return the sizes of the first core's data caches, as Linux tells them."""
     sizes = {}
@@ -112,6 +150,8 @@ def _caches() -> dict[str, str]:
 
 def show_config(mode: str = "stdout") -> dict[str, Any] | None:
     """Show what fastmlp runs on: instruction set, threads, OpenMP, caches, versions.
+
+    This belongs into a report of a problem.
 
     Parameters
     ----------
@@ -130,25 +170,28 @@ def show_config(mode: str = "stdout") -> dict[str, Any] | None:
     import fastmlp
 
     choose("mode", mode, ("stdout", "dicts"))
-    built, date, _ = _native.openmp()
+    variables = ("FASTMLP_ISA", "FASTMLP_NUM_THREADS", "OMP_NUM_THREADS")
     chosen = {
         "fastmlp": fastmlp.__version__,
         "python": platform.python_version(),
         "numpy": numpy.__version__,
+        "system": platform.platform(),
         "machine": platform.machine(),
+        "processor": _processor(),
         "instruction set": _native.isa(),
         "instruction sets": {
             name: trouble or "usable" for name, trouble in _native.isa_table().items()
         },
         "threads": get_num_threads(),
         "usable cores": usable_cores(),
-        "openmp": f"specification of {date}" if built else "built without",
+        "openmp": _openmp(),
         "caches": _caches(),
+        "environment": {name: os.environ[name] for name in variables if name in os.environ},
     }
     if mode == "dicts":
         return chosen
     for name, value in chosen.items():
         if isinstance(value, dict):
-            value = ", ".join(f"{key}: {item}" for key, item in value.items()) or "unknown"
+            value = ", ".join(f"{key}: {item}" for key, item in value.items()) or "none"
         print(f"{name:<18}{value}")
     return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -50,7 +51,7 @@ def run(options: argparse.Namespace) -> None:
     if suffix == ".c":
         x = None if options.data is None else features(options, saved)
         report = saved.model.export_c(path, name=options.name, int8=options.int8, x=x)
-        about |= {name: getattr(report, name) for name in report.__slots__}
+        about |= asdict(report)
         text = str(report)
     else:
         saved.model.export_onnx(path)
