@@ -211,7 +211,7 @@ class TestBench:
         text = run("bench", "tiny", "3-5-2", "--seconds", 0.01, "--threads", 1)
         lines = text.splitlines()
         assert lines[0].split()[:3] == ["network", "µs", "a"]
-        assert lines[1].split()[:6] == "tiny 8-32-32-1, tanh, batch 32, sgd".split()
+        assert lines[1].split()[:6] == ["tiny", "8-32-32-1,", "tanh,", "batch", "32,", "sgd"]
         assert "3-5-2, relu, batch 32, sgd" in lines[2]
         text = run("bench", "3-5-2", "--seconds", 0.01, "--optimizer", "adam", "--dtype", "float64")
         assert "of the peak" in text
