@@ -57,6 +57,7 @@ def network(dtype="float32", output="identity"):
 def fit(path, stop, *, model=None, optimizer=None, backend="native", epochs=5, others=(), **more):
     """Train, or go on; return the digest of the result, or None if it was stopped."""
     model = model or network()
+    optimizer = fm.optimizers.get(optimizer) if isinstance(optimizer, str) else optimizer
     optimizer = optimizer or fm.Adam(lr=fm.schedules.Cosine(0.02, 100), groups=[("*.bias", {})])
     trainer = fm.Trainer(model, "mse", optimizer, 16, l2=1e-3, backend=backend, threads=1)
     settings = {"validation_split": 0.1, "metrics": ["rmse"], **more}
@@ -111,6 +112,20 @@ class TestTheSameBits:
             [5, 14],
             lambda: {"model": network("float64"), "sample_weight": weight, "shuffle": False},
         )
+
+    def test_masks_and_running_statistics(self, path, backend):
+        def make():
+            stack = [
+                fm.Standardize(),
+                fm.Dense(7, "tanh"),
+                fm.BatchNorm(),
+                fm.Dropout(0.3),
+                fm.Dense(3),
+            ]
+            model = fm.Sequential(stack, 5, seed=4)
+            return {"model": model, "backend": backend, "seed": 11, "optimizer": "adam"}
+
+        self.compare(path, [5, 20], make)
 
     def test_momentum_and_learning_rates_that_callbacks_change(self, path):
         def make():

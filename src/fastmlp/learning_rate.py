@@ -204,6 +204,7 @@ def find_learning_rate(
     source = trainer.check(x, y, sample_weight)
     seed = model.seed if seed is None else check_integer("seed", seed, low=0, high=2**64 - 1)
     executor = trainer.prepare(source.columns, source)
+    executor.seed = seed
     state = swept.state_for(twin)
     width = max(int(_WINDOW * steps), 3)
     found: list[float] = []

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fastmlp import optimizers
+from fastmlp.distributions import Distribution, Integers, LogUniform, Uniform
 from fastmlp.errors import ManyError, check_flag, check_integer, check_number, choose, shown
 from fastmlp.registry import plain
 from fastmlp.sources import as_real_array
@@ -34,74 +35,20 @@ if TYPE_CHECKING:
     # Training and validation data: x, y, sample_weight or None.
     Split = tuple[tuple[Any, ...], tuple[Any, ...]]
 
+__all__ = [
+    "Distribution",
+    "Integers",
+    "LogUniform",
+    "SearchResult",
+    "Uniform",
+    "grid_search",
+    "random_search",
+]
+
 # Networks that are in memory at the same time.
 _AT_ONCE = 64
 # Arguments of `fit` that the search gives itself.
 _OURS = ("validation_data", "validation_split", "checkpoint", "checkpoint_every", "resume")
-
-
-class Distribution:
-    """Base of what `random_search` draws from."""
-
-    def sample(self, rng: np.random.Generator) -> Any:
-        """Return a value."""
-        raise NotImplementedError
-
-
-class Uniform(Distribution):
-    """Numbers from `low` to `high`, all equally likely.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If a bound is no number, or `high` not above `low`.
-    """
-
-    def __init__(self, low: float, high: float):
-        self.low = check_number("low", low)
-        self.high = check_number("high", high, low=self.low, open_low=True)
-
-    def sample(self, rng: np.random.Generator) -> float:
-        return float(rng.uniform(self.low, self.high))
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.low!r}, {self.high!r})"
-
-
-class LogUniform(Uniform):
-    """Numbers from `low` > 0 to `high` whose logarithms are equally likely: for learning rates.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If `low` is not above 0, or `high` not above `low`.
-    """
-
-    def __init__(self, low: float, high: float):
-        super().__init__(check_number("low", low, low=0.0, open_low=True), high)
-
-    def sample(self, rng: np.random.Generator) -> float:
-        return math.exp(rng.uniform(math.log(self.low), math.log(self.high)))
-
-
-class Integers(Distribution):
-    """Integers from `low` to `high`, both included.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If a bound is no integer, or `high` below `low`.
-    """
-
-    def __init__(self, low: int, high: int):
-        self.low = check_integer("low", low)
-        self.high = check_integer("high", high, low=self.low)
-
-    def sample(self, rng: np.random.Generator) -> int:
-        return int(rng.integers(self.low, self.high, endpoint=True))
-
-    def __repr__(self) -> str:
-        return f"Integers({self.low}, {self.high})"
 
 
 class SearchResult:

@@ -15,7 +15,8 @@ import numpy as np
 
 from fastmlp import _native, backends, optimizers
 from fastmlp.bundles import Bundles
-from fastmlp.checkpoints import Keeper, Position, load, save, settings_of
+from fastmlp.checkpoint_data import settings_of
+from fastmlp.checkpoints import Keeper, Position, load, save
 from fastmlp.config import check_threads
 from fastmlp.errors import DivergenceError, check_flag, check_integer, check_number, shown
 from fastmlp.evaluation import Evaluator
