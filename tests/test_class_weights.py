@@ -153,9 +153,7 @@ def test_weights_of_outputs_are_refused_where_a_loss_joins_them(backend):
 
 def test_negative_rates_end_the_training_alike_on_both_backends(backend):
     loss = fm.losses.Poisson(log_input=False)
-    with pytest.raises(ValueError, match="never negative, such as 'softplus'; got 'tanh'"):
-        fm.MLP([4, 1], output_activation="tanh").fit(X, np.ones(41), loss=loss, backend=backend)
-    shifted = fm.graph.activation(lambda z: z - 1e3)
-    model = fm.MLP([4, 1], output_activation=shifted, seed=0)
+    model = fm.MLP([4, 1], seed=0)
+    model.parameters["0.bias"] = [-1e3]
     with pytest.raises(fm.DivergenceError, match="the loss is nan"):
         model.fit(X, np.ones(41), loss=loss, backend=backend)

@@ -81,6 +81,8 @@ def test_every_operation_is_lowered():
             programs = executor._lower(4, loss=MSE.loss, gradients=True, **settings)
             reached |= {step.op for step in programs.lowering.plan.steps}
         executor.optimizer = optimizers.get("adam")
+        executor.optimizer.state_for(model).begin_average(model)
+        settings |= {"clip_value": 1.0, "clip_norm": 1.0, "average": True}
         programs = executor._lower(4, loss=MSE.loss, optimizer=executor.optimizer, **settings)
         reached |= {step.op for step in programs.lowering.plan.steps}
     assert reached == set(plan.OPS)

@@ -30,7 +30,8 @@ def test_the_steps_of_a_mini_batch():
         "activation_backward",
         "dense_backward_params",
     ]
-    assert ops(steps.update) == ["penalty", "update", "update"] * 2
+    assert ops(steps.update) == ["penalty"] * 2 + ["update"] * 4
+    assert [step.reads[0].name for step in steps.update[:2]] == ["0.weight", "1.weight"]
     assert steps.steps == steps.forward + steps.loss + steps.backward + steps.update
     assert (steps.batch, steps.dtype, steps.training) == (7, np.float64, False)
     assert steps.output.shape == steps.target.shape == (7, 3)
@@ -44,6 +45,17 @@ def test_the_steps_of_a_mini_batch():
     }
     assert [slot.name for slot in steps.slots["0.bias"]] == ["m(0.bias)", "v(0.bias)"]
     assert "0.a = activation(0.z) fn=Tanh()" in str(steps)
+
+
+def test_what_surrounds_the_update():
+    model = fm.MLP([4, 5, 3])
+    around = {"l2": 0.1, "clip_value": 0.5, "clip_norm": 2.0, "average": True}
+    steps = build(model, 7, loss=MSE, optimizer=optimizers.get("sgd"), **around)
+    kinds = ["penalty", "clip_value", "clip_value"] * 2
+    assert ops(steps.update) == [*kinds, "clip_norm", *["update"] * 4, *["average"] * 4]
+    assert set(steps.update[6].writes) == set(steps.parameter_gradients.values())
+    assert list(steps.averages) == list(steps.parameters)
+    assert build(model, 7, loss=MSE, **around).update == ()
 
 
 def test_every_value_is_written_once_and_before_it_is_read():

@@ -53,7 +53,9 @@
     X(embedding_backward_input)                                                 \
     X(embedding_backward_params)                                                \
     X(reduce_loss)       /* mean over the rows of a mini-batch */               \
+    X(square_sums)       /* of a stretch of gradients, chunk by chunk */        \
     X(update)            /* optimizer over a stretch of parameters */           \
+    X(average)           /* moving average of a stretch of parameters */        \
     X(fma_peak)          /* fused multiply-adds in registers: the peak */        \
     X(clock)             /* dependent additions: cycles a second */
 

@@ -307,7 +307,8 @@ class EarlyStopping(_Monitor):
         if improved:
             self.best, self.best_epoch, self._wait = value, epoch, 0
         if self.restore_best_weights and (improved or self._weights is None):
-            self._weights = self.model.flat_parameters.array().copy()
+            with self.trainer.averaged_weights() as model:
+                self._weights = model.flat_parameters.array().copy()
         if improved:
             return
         self._wait += 1
@@ -364,7 +365,8 @@ class ModelCheckpoint(_Monitor):
                 f"filepath {self.filepath!r} names {error}, but there are epoch, "
                 f"{', '.join(logs or {})}"
             ) from error
-        self.model.save(path)
+        with self.trainer.averaged_weights() as model:
+            model.save(path)
 
 
 class LearningRateScheduler(Callback):

@@ -77,7 +77,7 @@ class Position:
 def _vectors(trainer: Trainer) -> dict[str, np.ndarray]:
     """Return live arrays of all that training changes, by their names in a checkpoint."""
     model = trainer.model
-    state = trainer.optimizer.state_for(model)
+    state = trainer.state()
     slots = {f"optimizer/{name}": vector.array() for name, vector in state.vectors().items()}
     return {**model.parameters, **model.states, **slots}
 
@@ -92,8 +92,7 @@ def _put(trainer: Trainer, values: Mapping[str, np.ndarray], prefix: str = "") -
 
 
 def _described(trainer: Trainer) -> dict[str, Any]:
-    optimizer = trainer.optimizer
-    state = optimizer.state_for(trainer.model)
+    optimizer, state = trainer.optimizer, trainer.state()
     try:
         config = optimizer.config()
     except TypeError:  # a schedule that is a function is no data; who resumes gives it again
@@ -104,6 +103,7 @@ def _described(trainer: Trainer) -> dict[str, Any]:
         "vectors": list(state.vectors()),
         "step": state.step,
         "epoch": state.epoch,
+        "averaged_from": state.averaged_from,
     }
 
 
@@ -174,6 +174,7 @@ class _Content:
             told = self.checkpoint["optimizer"]
             self.step = check_integer("step", told["step"], low=0)
             self.epoch = check_integer("epoch", told["epoch"], low=0)
+            self.averaged_from = check_integer("averaged_from", told["averaged_from"], low=0)
             name, config, vectors = told["name"], told["config"], told["vectors"]
             self.fit = self.checkpoint["fit"]
             if self.fit is not None:
@@ -190,7 +191,7 @@ class _Content:
 
             with self._valid():
                 self.optimizer = optimizers.from_config(config)
-        has = list(optimizer.state_for(trainer.model).vectors())
+        has = list(trainer.state().vectors())
         if vectors != has or (self.optimizer and self.optimizer.slots != optimizer.slots):
             raise ValueError(
                 f"{path} is a checkpoint of {name} with {shown(vectors)}; this one keeps {has}"
@@ -263,8 +264,9 @@ class _Content:
         if self.optimizer is not None:
             optimizer.take_settings(self.optimizer)
         _put(trainer, self.tensors)
-        state = optimizer.state_for(model)
+        state = trainer.state()
         state.step, state.epoch = self.step, self.epoch
+        state.averaged_from = self.averaged_from
         if self.adapted:
             model.mark_adapted()
 
@@ -454,7 +456,7 @@ class Keeper:
             executor.snapshot()
         else:
             trainer = self._trainer
-            state = trainer.optimizer.state_for(trainer.model)
+            state = trainer.state()
             _put(trainer, content.tensors, "start/")
             state.step, state.epoch = content.start
             executor.snapshot()
@@ -468,7 +470,7 @@ class Keeper:
         if time.monotonic() - self._written < self._seconds:
             return
         trainer = self._trainer
-        state = trainer.optimizer.state_for(trainer.model)
+        state = trainer.state()
         now, counters = _copies(trainer), (state.step, state.epoch)
         executor.restore()
         start, begun = _copies(trainer, "start/"), (state.step, state.epoch)

@@ -137,18 +137,6 @@ class Quantile(ElementwiseLoss):
         return slope * error, slope
 
 
-# The activations that are no rate; of a custom one nobody can tell.
-_MAY_BE_NEGATIVE = (
-    "identity",
-    "leaky_relu",
-    "elu",
-    "selu",
-    "gelu",
-    "silu",
-    "mish",
-    "tanh",
-)
-
 # exp(64) = 6e27 is a rate beyond any count; its loss still fits into float32 at ŷ = 1e4.
 _LARGEST_LOG_RATE = 64.0
 
@@ -163,8 +151,9 @@ class Poisson(ElementwiseLoss):
     Parameters
     ----------
     log_input : bool
-        Whether predictions are logarithms of rates. Otherwise they must be >= 0, and models need
-        an output activation that makes them so, as softplus.
+        Whether predictions are logarithms of rates. Otherwise they must be >= 0, and a model needs
+        an output activation that makes them so, as softplus: where one is negative, the loss is
+        NaN, and training ends by a DivergenceError.
 
     Raises
     ------
@@ -209,14 +198,6 @@ class Poisson(ElementwiseLoss):
     def check_values(self, y: NDArray[Any]) -> None:
         if not y.min() >= 0:
             raise ValueError(f"y must be >= 0 for poisson; got {y.min()}")
-
-    def behind(self, output_activation: str) -> tuple[Loss, bool]:
-        if not self.log_input and output_activation in _MAY_BE_NEGATIVE:
-            raise ValueError(
-                "poisson with log_input=False needs an output activation that is never negative, "
-                f"such as 'softplus'; got {output_activation!r}"
-            )
-        return super().behind(output_activation)
 
 
 # --- classification -------------------------------------------------------------------------------

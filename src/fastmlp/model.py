@@ -380,6 +380,9 @@ class Sequential(Exports, Network):
         sample_weight: ArrayLike | None = None,
         l1: float = 0.0,
         l2: float = 0.0,
+        clip_value: float | None = None,
+        clip_norm: float | None = None,
+        ema: float | None = None,
         class_weight: Mapping[int, float] | str | None = None,
         checkpoint: str | os.PathLike[str] | None = None,
         checkpoint_every: float | str = 60.0,
@@ -424,6 +427,11 @@ class Sequential(Exports, Network):
         sample_weight : array_like, shape (n,) or (n, n_out), optional
         l1, l2 : float
             Penalties l1·Σ|w| + ½·l2·Σw² of the weights, not of the biases.
+        clip_value, clip_norm : float, optional
+            To which each element of the gradients, and the norm of all of them, is clipped.
+        ema : float, optional
+            What an exponential moving average of the parameters keeps of itself at each update;
+            metrics look at the average, and in the end the model has it. See `Trainer`.
         class_weight : dict of int to float, or "balanced", optional
             Weight of each class, multiplied with `sample_weight`; see `Trainer`.
         checkpoint : str or path, optional
@@ -468,6 +476,9 @@ class Sequential(Exports, Network):
             threads=threads,
             l1=l1,
             l2=l2,
+            clip_value=clip_value,
+            clip_norm=clip_norm,
+            ema=ema,
             class_weight=class_weight,
             backend=backend,
         )

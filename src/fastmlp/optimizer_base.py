@@ -143,9 +143,13 @@ class OptimizerState:
         Names of the slots.
     slots : list of FlatVector
         The slots, each as long as the parameters and of their dtype. All start as zeros.
+    average : FlatVector or None
+        Moving average of the parameters, where there is one.
+    averaged_from : int
+        Updates that were made before it was begun.
     """
 
-    __slots__ = ("epoch", "names", "slots", "step")
+    __slots__ = ("average", "averaged_from", "epoch", "names", "slots", "step")
 
     def __init__(self, names: Sequence[str], length: int, dtype: np.dtype | str):
         from fastmlp.parameters import FlatVector
@@ -154,10 +158,31 @@ class OptimizerState:
         self.epoch = 0
         self.names = tuple(names)
         self.slots: list[FlatVector] = [FlatVector(length, dtype) for _ in names]
+        self.average: FlatVector | None = None
+        self.averaged_from = 0
 
     def vectors(self) -> dict[str, FlatVector]:
         """Return all vectors that training changes, by name: what a checkpoint has to hold."""
-        return dict(zip(self.names, self.slots, strict=True))
+        vectors = dict(zip(self.names, self.slots, strict=True))
+        return vectors if self.average is None else {**vectors, "average": self.average}
+
+    def begin_average(self, model: Any) -> None:
+        """See to it that there is a moving average; a new one begins with the next update."""
+        if self.average is None:
+            parameters = model.flat_parameters
+            self.average = type(parameters)(len(parameters), parameters.dtype)
+            # Frozen parameters, which no update touches, are their own average; the others are
+            # taken over as a whole by the first update.
+            average = self.average.array()
+            average[...] = parameters.array()
+            for part in model.trainable_slices():
+                average[part] = 0
+            self.averaged_from = self.step
+
+    @property
+    def averaged(self) -> bool:
+        """Whether there is a moving average of at least one update."""
+        return self.average is not None and self.step > self.averaged_from
 
 
 class Optimizer:
@@ -399,6 +424,7 @@ class Optimizer:
         fresh = OptimizerState(self.slots, len(flat), flat.dtype)
         if state is not None:
             fresh.step, fresh.epoch = state.step, state.epoch
+            fresh.average, fresh.averaged_from = state.average, state.averaged_from
             kept = dict(zip(state.names, state.slots, strict=True))
             fresh.slots = [kept.get(n, s) for n, s in zip(fresh.names, fresh.slots, strict=True)]
         self._states[model] = fresh

@@ -37,8 +37,9 @@ class Value:
         Shape. Vectors are 1 × n.
     role : str
         "input", "target", "sample_weight", "activation", "parameter", "state" (a vector that is
-        not trained, such as the mean of Standardize), "slot" (a state vector of the optimizer),
-        "gradient" (of an activation), "parameter_gradient" or "row_loss".
+        not trained, such as the mean of Standardize), "slot" (a state vector of the optimizer, or
+        the moving average of a parameter), "gradient" (of an activation), "parameter_gradient" or
+        "row_loss".
     """
 
     name: str
@@ -110,6 +111,7 @@ class Plan:
     parameter_gradients: dict[str, Value]
     states: dict[str, Value]
     slots: dict[str, tuple[Value, ...]]
+    averages: dict[str, Value]
 
     @property
     def steps(self) -> tuple[Step, ...]:
@@ -373,6 +375,10 @@ def _embedding_input_shapes(reads: tuple[Value, ...], attrs: dict[str, Any]) -> 
     return ((reads[0].rows, reads[0].cols + 1 - attrs["units"]),)
 
 
+def _each_alone(reads: tuple[Value, ...], attrs: dict[str, Any]) -> tuple[Shape, ...]:
+    return tuple(value.shape for value in reads)
+
+
 def _update_shapes(reads: tuple[Value, ...], attrs: dict[str, Any]) -> tuple[Shape, ...]:
     (shape,) = _all_alike(reads, attrs)
     return (shape,) * (len(reads) - 1)
@@ -523,10 +529,16 @@ OPS: dict[str, Op] = {
         Op("embedding_backward_input", _embedding_input_shapes),
         # penalty(W, dW) -> dW += l2 W + l1 sign(W), in place; attrs l1, l2
         Op("penalty", _all_alike),
+        # clip_value(dW) -> each element brought to within ±limit, in place; attrs limit
+        Op("clip_value", _like_first),
+        # clip_norm(dW, dV, …) -> all times min(1, limit / (norm + 1e-6)), in place; attrs limit
+        Op("clip_norm", _each_alone),
         # update(w, dw, slots…) -> w, slots…, in place; attrs parameter, optimizer, group
         Op("update", _update_shapes),
         # max_norm(W) -> W, columns longer than limit scaled down to it, in place; attrs limit
         Op("max_norm", _like_first),
+        # average(w, mean) -> mean + share (w - mean), in place; the share is a scalar of the step
+        Op("average", _update_shapes),
     )
 }
 
@@ -540,6 +552,9 @@ def build(
     optimizer: Optimizer | None = None,
     l1: float = 0.0,
     l2: float = 0.0,
+    clip_value: float | None = None,
+    clip_norm: float | None = None,
+    average: bool = False,
     gradients: bool | None = None,
     input_gradient: bool = False,
     sample_weight: str | None = None,
@@ -561,6 +576,12 @@ def build(
         Every trainable parameter is updated from its gradient.
     l1, l2 : float
         Penalties l1·Σ|w| + ½·l2·Σw² on the weights (not the biases), added to the gradients.
+    clip_value : float, optional
+        To which each element of the gradients, penalties included, is clipped.
+    clip_norm : float, optional
+        To which the norm of all gradients together is clipped, after that.
+    average : bool
+        Whether there is a moving average of the parameters.
     gradients : bool, optional
         Whether there is a backward pass. By default there is one with a loss.
     input_gradient : bool
@@ -613,13 +634,20 @@ def build(
     backward = b.take()
 
     slots: dict[str, tuple[Value, ...]] = {}
+    averages: dict[str, Value] = {}
     if optimizer is not None and gradients:
-        for spec in trainable:
-            if spec.name not in b.parameter_gradients:
-                continue
+        trained = [spec for spec in trainable if spec.name in b.parameter_gradients]
+        for spec in trained:
             w, dw = b.parameters[spec.name], b.parameter_gradients[spec.name]
             if spec.decay and (l1 or l2):
                 b.emit_into("penalty", (w, dw), (dw,), l1=l1, l2=l2)
+            if clip_value is not None:
+                b.emit_into("clip_value", (dw,), (dw,), limit=clip_value)
+        if clip_norm is not None and trained:
+            grads = tuple(b.parameter_gradients[spec.name] for spec in trained)
+            b.emit_into("clip_norm", grads, grads, limit=clip_norm)
+        for spec in trained:
+            w, dw = b.parameters[spec.name], b.parameter_gradients[spec.name]
             states = tuple(
                 b.value(f"{slot}({spec.name})", *w.shape, "slot") for slot in optimizer.slots
             )
@@ -634,6 +662,10 @@ def build(
             )
             if spec.max_norm is not None:
                 b.emit_into("max_norm", (w,), (w,), limit=spec.max_norm)
+        for spec in trained if average else ():
+            w = b.parameters[spec.name]
+            mean = averages[spec.name] = b.value(f"average({spec.name})", *w.shape, "slot")
+            b.emit_into("average", (w, mean), (mean,))
 
     return Plan(
         batch=batch,
@@ -654,4 +686,5 @@ def build(
         parameter_gradients=b.parameter_gradients,
         states=b.states,
         slots=slots,
+        averages=averages,
     )

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from fastmlp.loss_base import Loss
     from fastmlp.metrics import Metric
     from fastmlp.model import Sequential
-    from fastmlp.optimizer_base import Optimizer
+    from fastmlp.optimizer_base import Optimizer, OptimizerState
     from fastmlp.streams import Stream
 
     # A source, the order of its rows (None: as they stand), and the rows of a mini-batch.
@@ -62,6 +62,19 @@ class Trainer:
         Exactly so many; by default as many as serve. The result does not depend on it.
     l1, l2 : float
         Penalties l1·Σ|w| + ½·l2·Σw² of the weights, not of the biases.
+    clip_value : float, optional
+        Each element of the gradients is clipped to ±clip_value.
+    clip_norm : float, optional
+        All gradients together are scaled down to this Euclidean norm if theirs is larger, after
+        clipping by value. Penalties are part of what is clipped, an optimizer's weight decay is
+        not (`torch.nn.utils.clip_grad_value_`, `clip_grad_norm_`).
+    ema : float, optional
+        From 0 to 1: keep an exponential moving average of the parameters, average ← ema · average +
+        (1 - ema) · parameters after each update, begun with the first one. It belongs to the pair
+        (optimizer, model), as the optimizer's own state. Training goes on with the parameters
+        themselves; metrics and validation, EarlyStopping and ModelCheckpoint look at the average,
+        and at its end `fit` gives it to the model (Keras' `use_ema`; `torch.optim.swa_utils`).
+        After `step` and `epoch` it is had by `averaged_weights`.
     class_weight : dict of int to float, or "balanced", optional
         Weight of each class, multiplied with `sample_weight`; a class that is not named weighs 1.
         "balanced": n / (k·n_c) for k classes, n_c of the n samples of this one, as in scikit-learn.
@@ -89,6 +102,9 @@ class Trainer:
         threads: int | None = None,
         l1: float = 0.0,
         l2: float = 0.0,
+        clip_value: float | None = None,
+        clip_norm: float | None = None,
+        ema: float | None = None,
         class_weight: Mapping[int, float] | str | None = None,
         backend: str = "native",
     ):
@@ -105,6 +121,9 @@ class Trainer:
         self.l1 = check_number("l1", l1, low=0.0)
         self.l2 = check_number("l2", l2, low=0.0)
         self.class_weight = class_weight
+        self.clip_value = _check_limit("clip_value", clip_value)
+        self.clip_norm = _check_limit("clip_norm", clip_norm)
+        self.ema = None if ema is None else check_number("ema", ema, 0.0, 1.0, open_high=True)
         self._class_weights = _check_class_weight(class_weight)
         self.optimizer.check_use(self.loss, self.batch_size, self.l1)
         self._kind = backends.get(backend)
@@ -128,6 +147,45 @@ class Trainer:
     def executor(self) -> BaseExecutor | None:
         """What runs the training on its backend; None before the first step."""
         return self._executor
+
+    def state(self) -> OptimizerState:
+        """Return what the optimizer keeps about the model, with a moving average as asked for."""
+        state = self.optimizer.state_for(self.model)
+        if self.ema is None:
+            state.average = None
+        else:
+            state.begin_average(self.model)
+        return state
+
+    @contextmanager
+    def averaged_weights(self) -> Iterator[Sequential]:
+        """Let the model hold the moving average of its parameters for a while.
+
+        Inside, it predicts and is saved with the average (see `ema`), and must not be trained;
+        afterwards it has its parameters back. Without an average it stays as it is.
+
+        Examples
+        --------
+        >>> with trainer.averaged_weights() as model:
+        ...     model.save("averaged.safetensors")
+        """
+        own = None
+        if self.optimizer.state_for(self.model).averaged:
+            own = self.model.flat_parameters.array().copy()
+            self._take_average()
+        try:
+            yield self.model
+        finally:
+            if own is not None:
+                self.model.flat_parameters.array()[...] = own
+
+    def _take_average(self) -> None:
+        """Give the model the average of what is trained, if there is one."""
+        state = self.optimizer.state_for(self.model)
+        if state.averaged:
+            parameters, values = self.model.flat_parameters.array(), state.average.array()
+            for part in self.model.trainable_slices():
+                parameters[part] = values[part]
 
     # --- one step ---
 
@@ -419,7 +477,8 @@ class Trainer:
                         self.model.stop_training = True
                         break
                     seconds = time.perf_counter() - start
-                    logs = self._measure(loss, evaluator, data, validation)
+                    with self.averaged_weights():
+                        logs = self._measure(loss, evaluator, data, validation)
                     if hooks is not None:
                         hooks.on_epoch_end(number, logs)
                     history.add(logs, seconds, samples)
@@ -431,6 +490,7 @@ class Trainer:
                 bar.close()
             if keeper is not None:
                 keeper.finished(number, self.model.stop_training, last=True)
+            self._take_average()
             if hooks is not None:
                 hooks.on_train_end()
         return history
@@ -580,8 +640,12 @@ class Trainer:
                 threads=self.threads,
                 l1=self.l1,
                 l2=self.l2,
+                clip_value=self.clip_value,
+                clip_norm=self.clip_norm,
+                ema=self.ema,
             )
             self._executor.share = self.share
+        self.state()
         if model.needs_data and data is not None:
             model.learn(data.moments())
         return self._executor
@@ -628,6 +692,10 @@ def exclusive(model: Sequential) -> Iterator[None]:
 
 def _busy() -> RuntimeError:
     return RuntimeError("the model is being trained already, by another thread or a caller")
+
+
+def _check_limit(argument: str, value: object) -> float | None:
+    return None if value is None else check_number(argument, value, low=0.0, open_low=True)
 
 
 def _check_class_weight(class_weight: Any) -> ClassWeights | None:

@@ -463,12 +463,71 @@ def make_networks() -> dict[str, np.ndarray]:
     }
 
 
+# --- what surrounds the update --------------------------------------------------------------------
+
+
+def make_updates() -> dict[str, np.ndarray]:
+    """Last parameters, and their moving average, of trainings with clipped gradients."""
+    import torch
+    from torch.nn.utils import clip_grad_norm_, clip_grad_value_
+    from torch.optim.swa_utils import AveragedModel, get_ema_avg_fn
+
+    rows, last, averages = [], [], []
+    for around in (
+        {"clip_value": 0.02},
+        {"clip_norm": 0.1},
+        {"clip_norm": 0.05, "clip_value": 0.02, "l1": 0.01, "l2": 0.1},
+        {"ema": 0.9},
+    ):
+        for config, rule in (
+            ({"name": "sgd", "lr": 0.1}, torch.optim.SGD),
+            ({"name": "adam", "lr": 0.02, "weight_decay": 0.01}, torch.optim.Adam),
+            ({"name": "adamw", "lr": 0.02, "weight_decay": 0.1}, torch.optim.AdamW),
+        ):
+            x, y, parameters = map_tensors(torch.from_numpy)
+            model = torch.nn.ParameterList(parameters)
+            settings = {name: value for name, value in config.items() if name != "name"}
+            optimizer = rule(model.parameters(), **settings)
+            average = AveragedModel(model, avg_fn=get_ema_avg_fn(around.get("ema", 0.5)))
+            for _ in range(EPOCHS):
+                for start in range(0, ROWS, BATCH):
+                    part = slice(start, start + BATCH)
+                    error = run_network(torch.tanh, x[part], list(model)) - y[part]
+                    loss = (error**2).mean()
+                    for weight in list(model)[::2]:
+                        loss = loss + around.get("l1", 0.0) * weight.abs().sum()
+                        loss = loss + around.get("l2", 0.0) / 2 * (weight**2).sum()
+                    optimizer.zero_grad()
+                    loss.backward()
+                    if "clip_value" in around:
+                        clip_grad_value_(model.parameters(), around["clip_value"])
+                    if "clip_norm" in around:
+                        clip_grad_norm_(model.parameters(), around["clip_norm"])
+                    optimizer.step()
+                    average.update_parameters(model)
+            rows.append(json.dumps([around, config]))
+            last.append(np.concatenate([p.detach().numpy().ravel() for p in model]))
+            averages.append(np.concatenate([p.detach().numpy().ravel() for p in average.module]))
+    return {
+        "rows": np.array(rows),
+        "parameters": np.array(last),
+        "averages": np.array(averages),
+    }
+
+
+def map_tensors(convert):
+    """The data of `network_data`, converted; parameters apart."""
+    x, y, parameters = network_data()
+    return convert(x), convert(y), [convert(array) for array in parameters]
+
+
 MAKERS = {
     "activations": make_activations,
     "losses": make_losses,
     "networks": make_networks,
     "optimizers": make_optimizers,
     "schedules": make_schedules,
+    "updates": make_updates,
 }
 
 

@@ -11,6 +11,7 @@ from fastmlp.sources import all_finite
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
 
     from fastmlp.losses import Loss
     from fastmlp.model import Sequential
@@ -34,8 +35,10 @@ class BaseExecutor:
         What most mini-batches will have.
     threads : int, optional
         Exactly so many; None lets the backend choose.
-    l1, l2 : float
-        Penalties of the weights, see `fastmlp.plan.build`.
+    l1, l2, clip_value, clip_norm
+        Penalties of the weights and limits of the gradients, see `fastmlp.plan.build`.
+    ema : float, optional
+        What a moving average of the parameters keeps of itself in each step.
 
     Attributes
     ----------
@@ -69,6 +72,9 @@ class BaseExecutor:
         threads: int | None = None,
         l1: float = 0.0,
         l2: float = 0.0,
+        clip_value: float | None = None,
+        clip_norm: float | None = None,
+        ema: float | None = None,
     ):
         self.model = model
         self.loss = loss
@@ -78,8 +84,33 @@ class BaseExecutor:
         self.l1 = l1
         self.l2 = l2
         self.seed = model.seed
+        self.clip_value = clip_value
+        self.clip_norm = clip_norm
+        self.ema = ema
         self._saved: list[np.ndarray] = []
         self._saved_counters = (0, 0)
+
+    @property
+    def around_update(self) -> dict[str, Any]:
+        """What surrounds the update, as `fastmlp.plan.build` takes it."""
+        return {
+            "l1": self.l1,
+            "l2": self.l2,
+            "clip_value": self.clip_value,
+            "clip_norm": self.clip_norm,
+            "average": self.ema is not None,
+        }
+
+    def average_shares(self, first_step: int, count: int) -> np.ndarray:
+        """Return how far the moving average goes towards the parameters, step by step.
+
+        It starts with the parameters as the first update leaves them.
+        """
+        shares = np.full(count, 0.0 if self.ema is None else 1.0 - self.ema)
+        state = self.optimizer.state_for(self.model)
+        if state.average is not None and state.averaged_from == first_step - 1:
+            shares[:1] = 1.0
+        return shares
 
     def train(
         self,
@@ -158,7 +189,7 @@ class BaseExecutor:
 
     def _state(self) -> tuple[list[np.ndarray], OptimizerState]:
         state, model = self.optimizer.state_for(self.model), self.model
-        vectors = model.flat_parameters, model.flat_states, *state.slots
+        vectors = model.flat_parameters, model.flat_states, *state.vectors().values()
         return [vector.array() for vector in vectors], state
 
 

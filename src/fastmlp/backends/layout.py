@@ -85,6 +85,10 @@ class Layout:
         self.nbytes = size
         self.transposed_nbytes = transposed
 
+    def panel_bytes(self, place: Place) -> int:
+        """Return the size of the panel of a parameter, padding included."""
+        return self.rounded(place.cols) * place.block_rows * self.bits // 8
+
     def rounded(self, n: int) -> int:
         """Return n rounded up to whole blocks."""
         return -(-n // self.block) * self.block

@@ -169,7 +169,8 @@ class Executor(BaseExecutor):
 
     def _slots(self) -> list[Panels]:
         layout = self._layout().parameters
-        slots = [panels_of(slot, layout) for slot in self.optimizer.state_for(self.model).slots]
+        vectors = self.optimizer.state_for(self.model).vectors().values()
+        slots = [panels_of(vector, layout) for vector in vectors]
         for slot in slots:
             slot.refresh()
         return slots
@@ -262,14 +263,15 @@ class Executor(BaseExecutor):
     # ---- training ----
 
     def _hyper(self, first_step: int, count: int, epoch: int) -> np.ndarray:
-        """Scalars of steps first_step …, (count, groups · HYPER)."""
+        """Scalars of steps first_step …: of each group, and the share of the moving average."""
         optimizer = self.optimizer
         groups = len(optimizer.groups) + 1
-        rows = np.zeros((count, groups, HYPER))
+        rows = np.zeros((count, groups + 1, HYPER))
         for group in range(groups):
             values = optimizer.hyper(first_step, count, epoch=epoch, group=group)
             rows[:, group, : values.shape[1]] = values
-        return rows.reshape(count, groups * HYPER)
+        rows[:, groups, 0] = self.average_shares(first_step, count)
+        return rows.reshape(count, -1)
 
     def train(
         self,
@@ -335,8 +337,7 @@ class Executor(BaseExecutor):
             training=True,
             loss=self.loss,
             optimizer=self.optimizer,
-            l1=self.l1,
-            l2=self.l2,
+            **self.around_update,
             sample_weight=source.weighted,
         )
         self._transpose(programs)
@@ -362,8 +363,8 @@ class Executor(BaseExecutor):
             )
             tuner.report(done - begun, time.perf_counter() - start, done == begun + count)
         panels_of(self.model.flat_parameters, self._layouts.parameters).wrote(lowering.maintained)
-        for slot in self.optimizer.state_for(self.model).slots:
-            slot.resident.wrote()
+        for vector in self.optimizer.state_for(self.model).vectors().values():
+            vector.resident.wrote()
         self._wrote_states(programs)
         self._last = programs, source.weighted is not None or bool(source.classes)
 
@@ -404,8 +405,7 @@ class Executor(BaseExecutor):
             len(y),
             training=True,
             optimizer=self.optimizer,
-            l1=self.l1,
-            l2=self.l2,
+            **self.around_update,
             gradients=True,
             logits=fused,
         )
@@ -422,8 +422,8 @@ class Executor(BaseExecutor):
             program = programs.get("backward and update", lowering.backward, threads, STRATEGIES[0])
             program.run((None, None, None, grad), hyper=hyper, **place)
         panels_of(self.model.flat_parameters, self._layouts.parameters).wrote(lowering.maintained)
-        for slot in state.slots:
-            slot.resident.wrote()
+        for vector in state.vectors().values():
+            vector.resident.wrote()
         state.step += 1
         return value
 
@@ -437,7 +437,7 @@ class Executor(BaseExecutor):
         threads, strategy = tuner.best
         optimizer, model = self.optimizer, self.model
         state = optimizer.state_for(model)
-        vectors = (model.flat_parameters, *state.slots)
+        vectors = (model.flat_parameters, *state.vectors().values())
         if model.state_specs:
             vectors += (model.flat_states,)
         first = state.step + 1
@@ -469,6 +469,9 @@ class Executor(BaseExecutor):
                 threads=self.threads,
                 l1=self.l1,
                 l2=self.l2,
+                clip_value=self.clip_value,
+                clip_norm=self.clip_norm,
+                ema=self.ema,
             )
         self._reference.seed = self.seed
         return self._reference

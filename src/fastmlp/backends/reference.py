@@ -5,6 +5,7 @@ It is the oracle of the tests, and runs wherever NumPy does.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -68,6 +69,26 @@ def _penalty(attrs: Attrs, W: np.ndarray, dW: np.ndarray) -> Arrays:
     if attrs["l1"]:
         dW += W.dtype.type(attrs["l1"]) * np.sign(W)
     return (dW,)
+
+
+def _clip_value(attrs: Attrs, dw: np.ndarray) -> Arrays:
+    np.clip(dw, -attrs["limit"], attrs["limit"], out=dw)
+    return (dw,)
+
+
+def _clip_norm(attrs: Attrs, *grads: np.ndarray) -> Arrays:
+    squares = sum(float(np.square(dw, dtype=np.float64).sum()) for dw in grads)
+    # As in PyTorch the divisor is a little larger than the norm; a gradient of zero stays.
+    factor = attrs["limit"] / (math.sqrt(squares) + 1e-6)
+    if factor < 1.0:
+        for dw in grads:
+            dw *= dw.dtype.type(factor)
+    return grads
+
+
+def _average(attrs: Attrs, w: np.ndarray, mean: np.ndarray) -> Arrays:
+    mean += mean.dtype.type(attrs["share"]) * (w - mean)
+    return (mean,)
 
 
 def _update(attrs: Attrs, w: np.ndarray, dw: np.ndarray, *slots: np.ndarray) -> Arrays:
@@ -217,8 +238,11 @@ OPS: dict[str, Callable[..., Arrays]] = {
     "embedding_backward_params": _embedding_backward_params,
     "embedding_backward_input": _embedding_backward_input,
     "penalty": _penalty,
+    "clip_value": _clip_value,
+    "clip_norm": _clip_norm,
     "update": _update,
     "max_norm": _max_norm,
+    "average": _average,
 }
 
 
@@ -250,15 +274,9 @@ class Executor(BaseExecutor):
         model: Any,
         loss: Loss | None = None,
         optimizer: Optimizer | None = None,
-        *,
-        batch_size: int | None = None,
-        threads: int | None = None,
-        l1: float = 0.0,
-        l2: float = 0.0,
+        **settings: Any,
     ):
-        super().__init__(
-            model, loss, optimizer, batch_size=batch_size, threads=threads, l1=l1, l2=l2
-        )
+        super().__init__(model, loss, optimizer, **settings)
         self._plans: dict[tuple[Any, ...], Plan] = {}
         self._kept: tuple[Plan, Environment, dict[str, int]] | None = None
 
@@ -287,6 +305,11 @@ class Executor(BaseExecutor):
             for spec in model.parameter_specs:
                 for value, vector in zip(plan.slots.get(spec.name, ()), vectors, strict=False):
                     values[value] = _part(vector, spec)
+        if plan.averages:
+            average = self.optimizer.state_for(model).average.array()
+            for spec in model.parameter_specs:
+                if spec.name in plan.averages:
+                    values[plan.averages[spec.name]] = _part(average, spec)
         return values
 
     def train(
@@ -304,6 +327,7 @@ class Executor(BaseExecutor):
             optimizer.hyper(state.step + 1, last - first, epoch=state.epoch, group=group)
             for group in range(len(optimizer.groups) + 1)
         ]
+        shares = self.average_shares(state.step + 1, last - first)
         for batch in range(first, last):
             rows = source.rows_of(order, batch * batch_size, (batch + 1) * batch_size)
             x = source.inputs(rows, model.dtype)
@@ -312,8 +336,7 @@ class Executor(BaseExecutor):
                 training=True,
                 loss=self.loss,
                 optimizer=optimizer,
-                l1=self.l1,
-                l2=self.l2,
+                **self.around_update,
                 sample_weight=source.weighted,
             )
             values = self.bind(plan)
@@ -321,8 +344,9 @@ class Executor(BaseExecutor):
             values[plan.target] = source.targets(rows, model.dtype)
             if plan.sample_weight is not None:
                 values[plan.sample_weight] = source.weights(rows)
-            rows_of_hyper = [group[batch - first] for group in hyper]
-            run(plan.steps, values, hyper=rows_of_hyper, seed=self.seed, step=state.step)
+            scalars = {"hyper": [group[batch - first] for group in hyper]}
+            scalars["share"] = shares[batch - first]
+            run(plan.steps, values, **scalars, seed=self.seed, step=state.step)
             losses[batch] = values[plan.row_loss].sum()
             state.step += 1
 

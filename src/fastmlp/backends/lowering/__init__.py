@@ -7,7 +7,7 @@ before any weight changes.
 
 `Lowering` walks the steps of a plan and keeps the memory; how each operation is lowered is a row of
 `RULES`, in the module of its kind: `reading` (the caller's arrays), `dense` (products, gradients of
-weights and their updates), `elementwise` and `losses`. What comes out is a list of `Lowered` steps
+weights), `updates`, `elementwise` and `losses`. What comes out is a list of `Lowered` steps
 (`steps`), which `fastmlp.backends.assembly` cuts into parts for threads.
 """
 

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from fastmlp.backends.lowering.elementwise import activation_number, has_kernel
 from fastmlp.backends.lowering.steps import (
     FINISH_FORWARD,
     FINISH_NONE,
-    GRADIENTS,
     INPUTS,
-    SLOTS,
     Access,
     Lowered,
     Matrix,
-    UnsupportedStep,
 )
 
 if TYPE_CHECKING:
@@ -129,48 +126,15 @@ def _dense_backward_params(low: Lowering, step: Step) -> None:
     low.deferred.append(step)
 
 
-class _Rule(NamedTuple):
-    """What becomes of the gradients of some parameters: an optimizer's rule, or they are stored."""
-
-    number: int
-    groups: list[int]
-    slots: list[int]
-    penalties: dict[int, float]
-    updates: bool
-
-
-def _rule(low: Lowering, parameters: list[Value]) -> _Rule:
-    """Return the rule of parameters that are updated together, the penalties being the first's."""
-    names = [parameter.name for parameter in parameters]
-    updates = {s.attrs["parameter"]: s for s in low.plan.update if s.op == "update"}
-    penalty = next(
-        (s.attrs for s in low.plan.update if s.op == "penalty" and s.reads[0] is parameters[0]),
-        None,
-    )
-    penalties = {0: penalty["l1"], 1: penalty["l2"]} if penalty else {}
-    if names[0] not in updates:
-        return _Rule(low.optimizers["store"], [0] * len(names), [GRADIENTS], penalties, False)
-    optimizer = updates[names[0]].attrs["optimizer"]
-    number = low.optimizers.get(optimizer.kernel)
-    if number is None:
-        raise UnsupportedStep(f"optimizer {optimizer.name}")
-    groups = [updates[name].attrs["group"] for name in names]
-    slots = [SLOTS + i for i in range(len(optimizer.slots))]
-    return _Rule(number, groups, slots, penalties, True)
-
-
 def updates(low: Lowering, step: Step) -> None:
     """Emit the updates of the parameters whose gradients a step has written, or store those."""
     for grad in step.writes:
         if grad.role != "parameter_gradient":
             continue
         parameter = _parameter_of(low, grad)
-        rule = _rule(low, [parameter])
+        number, slots = low.updates.rule(parameter)
         place = low.layout.places[parameter.name]
         w, gradient = low.matrix(parameter), low.matrix(grad)
-        at = {0: gradient, 2: w}
-        for i, base in enumerate(rule.slots):
-            at[5 + i] = Matrix(base, place.panel, w.rows, w.cols)
         lines = low.blocks(place.cols) * place.block_rows
         low.emit(
             Lowered(
@@ -178,13 +142,13 @@ def updates(low: Lowering, step: Step) -> None:
                 w.rows,
                 w.cols,
                 0,
-                at,
+                {0: gradient, 2: w} | dict(enumerate(slots, 5)),
                 (Access(gradient, "all", "all"),),
-                (Access(w, "all", "all"),) if rule.updates else (),
+                (Access(low.updates.result(parameter), "all", "all"),),
                 (lines, 1),
                 ("rows",) if lines > _LINES_OF_A_PART else (),
-                arg={0: rule.number, 1: rule.groups[0]},
-                num=rule.penalties,
+                arg={0: number, 1: low.updates.group(parameter.name)},
+                num=low.updates.limits(parameter.name),
             )
         )
 
@@ -193,31 +157,27 @@ def gradient(low: Lowering, step: Step) -> None:
     """Emit the gradient of a weight and its bias, with penalties and update, or written out."""
     x, dz = step.reads
     weight, *bias = (_parameter_of(low, grad) for grad in step.writes)
-    name = weight.name
-    place = low.layout.places[name]
-    rule = _rule(low, [weight, *bias])
+    name, names = weight.name, [weight.name, *(b.name for b in bias)]
+    updates = low.updates
     dz_matrix, w = low.matrix(dz), low.matrix(weight)
     left = {0: low.matrix(x)} if x is low.plan.input and low.copies_input else low.left(x)
     at = {**left, 1: dz_matrix, 2: w}
-    for i, base in enumerate(rule.slots):
-        at[5 + i] = Matrix(base, place.panel, w.rows, w.cols)
-    for b in bias:
-        at[3] = low.matrix(b)
-        for i, base in enumerate(rule.slots):
-            at[8 + i] = Matrix(base, low.layout.places[b.name].panel, 1, b.cols)
+    for slot, parameter in zip((5, 8), (weight, *bias), strict=False):
+        number, slots = updates.rule(parameter)
+        at.update(enumerate(slots, slot))
+    if bias:
+        at[3] = low.matrix(bias[0])
     reads = [Access(dz_matrix, "all", "all" if w.column else "cols")]
     if 0 in at:
         reads.append(Access(at[0], "all", "cols" if w.column else "rows"))
-    writes = []
-    if rule.updates:
-        rows_axis, cols_axis = ("all", "cols") if w.column else ("rows", "cols")
-        writes.append(Access(w, rows_axis, cols_axis))
-        if bias:
-            writes.append(Access(at[3], "all", "all" if w.column else "cols"))
-        if name in low.transposes:
-            low.maintained.add(name)
-            at[4] = low.transposed(weight)
-            writes.append(Access(at[4], "cols", "rows"))
+    rows_axis = "all" if w.column else "rows"
+    writes = [Access(updates.result(weight), rows_axis, "cols")]
+    if bias:
+        writes.append(Access(updates.result(bias[0]), "all", "all" if w.column else "cols"))
+    if updates.in_registers(name) and name in low.transposes:
+        low.maintained.add(name)
+        at[4] = low.transposed(weight)
+        writes.append(Access(at[4], "cols", "rows"))
     if w.column:
         op, grid, axes, unit = "grad_column", (1, low.blocks(w.rows)), ("columns",), 1
     else:
@@ -237,13 +197,13 @@ def gradient(low: Lowering, step: Step) -> None:
             unit,
             source=None if 0 in at else INPUTS,
             arg={
-                0: rule.number,
-                1: rule.groups[0],
+                0: number,
+                1: updates.group(name),
                 2: _blocks_in_cache(low),
-                3: rule.groups[-1],
+                3: updates.group(names[-1]),
                 4: 0 not in at,
             },
-            num=rule.penalties,
+            num=updates.limits(name),
         )
     )
 

@@ -17,6 +17,7 @@ from fastmlp.backends.lowering.steps import (
     Matrix,
     UnsupportedStep,
 )
+from fastmlp.backends.lowering.updates import Updates
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -40,6 +41,10 @@ RULES: dict[str, Callable[[Lowering, Step], None]] = {
 # Rows of the caller, each in a page of its own, that a gradient may pass over again and again
 # without missing the first-level TLB, which has 64 entries on most processors.
 _ROWS_IN_REACH = 32
+
+
+# Steps whose parts along rows are of weights, or of stretches of them.
+_ROWS_ARE_NO_SAMPLES = ("grad", "grad_column", "square_sums", "update", "average")
 
 
 def column_weights(plan: Plan) -> set[str]:
@@ -85,6 +90,8 @@ class Lowering:
 
     Attributes
     ----------
+    updates : Updates
+        What happens to each parameter.
     forward, backward : list of Lowered
         `forward` begins with reading the inputs; `backward` holds loss, gradients and updates.
     arena_bytes : int
@@ -139,6 +146,7 @@ class Lowering:
         self.reduction: Lowered | None = None  # the mean of the rows' losses
         self.forward: list[Lowered] = []
         self.backward: list[Lowered] = []
+        self.updates = Updates(self)
         self._states = states
         self._matrices: dict[object, Matrix] = {}
         self._makers = {value: step for step in plan.steps for value in step.writes}
@@ -178,13 +186,18 @@ class Lowering:
                 dense.gradient(self, step)
             else:
                 dense.updates(self, step)
+        for name in self.updates.finish():
+            if name in self.transposes:
+                self.maintained.add(name)
+                self.emit(dense.transpose(self, plan.parameters[name]))
         for step in plan.update:
             if step.op == "max_norm":
                 norm.limit(self, step)
+        self.updates.average()
         # A column is contiguous: parts along rows must not share a vector of it.
         if any(matrix.column for matrix in self._matrices.values()):
             for step in self.forward + self.backward:
-                if "rows" in step.axes and step.op not in ("grad", "grad_column"):
+                if "rows" in step.axes and step.op not in _ROWS_ARE_NO_SAMPLES:
                     step.row_unit = 16
 
     def _lower(self, step: Step) -> None:
