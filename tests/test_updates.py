@@ -342,6 +342,22 @@ def test_terminate_on_nan_ends_with_the_average(backend):
     np.testing.assert_array_equal(flat(model), flat(fitted({"ema": 0.8}, backend)[0]))
 
 
+def test_a_saved_optimizer_keeps_its_average(tmp_path):
+    settings = {"batch_size": 8, "backend": "native", "ema": 0.8}
+    results = []
+    for between in (False, True):
+        model, optimizer = fm.MLP([9, 6, 3], dtype="float64", seed=1), fm.Adam(lr=0.01)
+        model.fit(X, Y, optimizer=optimizer, batch_size=8)
+        model.fit(X, Y, optimizer=optimizer, **settings)
+        if between:
+            model.save(tmp_path / "m", optimizer=optimizer)
+            model = fm.load(tmp_path / "m")
+            optimizer = fm.load_optimizer(tmp_path / "m", model)
+        model.fit(X, Y, optimizer=optimizer, **settings)
+        results.append(flat(model))
+    np.testing.assert_array_equal(*results)
+
+
 @pytest.mark.parametrize("stop", [0, 3, 11])
 def test_a_resumed_training_has_the_same_average(tmp_path, stop):
     """`stop` mini-batches are done when it is broken off; twelve would be all."""
@@ -380,3 +396,10 @@ def test_a_resumed_training_has_the_same_average(tmp_path, stop):
 def test_wrong_settings_are_refused(around, error, message):
     with pytest.raises(error, match=message):
         fitted(around)
+
+
+@pytest.mark.parametrize("around", [{"clip_value": 1.0}, {"clip_norm": 1.0}, {"ema": 0.9}], ids=str)
+def test_optimizers_of_the_whole_batch_choose_their_steps(around):
+    (name,) = around
+    with pytest.raises(ValueError, match=f"LBFGS chooses its steps itself: {name} must be None"):
+        fitted(around, optimizer=fm.optimizers.LBFGS(), batch_size=None)

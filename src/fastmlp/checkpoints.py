@@ -174,7 +174,9 @@ class _Content:
             told = self.checkpoint["optimizer"]
             self.step = check_integer("step", told["step"], low=0)
             self.epoch = check_integer("epoch", told["epoch"], low=0)
-            self.averaged_from = check_integer("averaged_from", told["averaged_from"], low=0)
+            self.averaged_from = check_integer(
+                "averaged_from", told.get("averaged_from", 0), low=0, high=self.step
+            )
             name, config, vectors = told["name"], told["config"], told["vectors"]
             self.fit = self.checkpoint["fit"]
             if self.fit is not None:

@@ -206,6 +206,8 @@ def load_optimizer(path: str | os.PathLike[str], model: Sequential) -> Optimizer
             )
         # Its slots are among the vectors of the file: it takes no more memory than these.
         state = optimizer.state_for(model)
+        if "average" in found.vectors:
+            state.begin_average(model)
         vectors = state.vectors()
         if list(vectors) != list(found.vectors):
             raise ModelFormatError(
@@ -214,6 +216,7 @@ def load_optimizer(path: str | os.PathLike[str], model: Sequential) -> Optimizer
         for name, vector in vectors.items():
             _read_values(file, OPTIMIZER + name, vector.array())
         state.step, state.epoch = found.step, found.epoch
+        state.averaged_from = found.averaged_from
     return optimizer
 
 
@@ -288,6 +291,7 @@ def _describe(
         "vectors": list(state.vectors()),
         "step": state.step,
         "epoch": state.epoch,
+        "averaged_from": state.averaged_from,
     }
     return about, vectors
 
@@ -372,7 +376,7 @@ class _Structure:
         Without state.
     vectors : list of str
         Names of the vectors of its state.
-    step, epoch : int
+    step, epoch, averaged_from : int
         The counts of its state.
     """
 
@@ -384,6 +388,7 @@ class _Structure:
     vectors: Sequence[str] = ()
     step: int = 0
     epoch: int = 0
+    averaged_from: int = 0
 
 
 def _read_structure(file: TensorFile) -> _Structure:
@@ -428,13 +433,21 @@ def _read_optimizer(found: _Structure, about: Any) -> _Structure:
         raise TypeError(f"vectors must be a list of names; got {shown(vectors)}")
     step = check_integer("step", about["step"], low=0, high=MOST_STEPS)
     epoch = check_integer("epoch", about["epoch"], low=0, high=MOST_STEPS)
+    averaged_from = check_integer("averaged_from", about.get("averaged_from", 0), low=0, high=step)
     optimizer = None
     if about["config"] is not None:  # as where a checkpoint could not hold a setting
         optimizer = from_config(about["config"])
         optimizer.check_groups(spec.name for spec in found.parameters)
         if not set(optimizer.slots) <= set(vectors):
             raise ValueError(f"{optimizer.name} keeps {optimizer.slots}; got {shown(vectors)}")
-    return replace(found, optimizer=optimizer, vectors=vectors, step=step, epoch=epoch)
+    return replace(
+        found,
+        optimizer=optimizer,
+        vectors=vectors,
+        step=step,
+        epoch=epoch,
+        averaged_from=averaged_from,
+    )
 
 
 def _read_values(

@@ -400,8 +400,13 @@ class Optimizer:
 
     # --- the place in a training ---
 
-    def check_use(self, loss: Loss, batch_size: int | None, l1: float) -> None:
-        """Raise ValueError if this optimizer cannot train in this way."""
+    def check_use(
+        self, loss: Loss, batch_size: int | None, l1: float, **around: float | None
+    ) -> None:
+        """Raise ValueError if this optimizer cannot train in this way.
+
+        `around` holds clip_value, clip_norm and ema, None for what is not asked for.
+        """
 
     def executor(
         self, kind: type[BaseExecutor], model: Any, loss: Loss, **settings: Any

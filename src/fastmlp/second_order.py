@@ -153,8 +153,13 @@ class FullBatchOptimizer(Optimizer):
 
     # --- the place in a training ---
 
-    def check_use(self, loss: Loss, batch_size: int | None, l1: float) -> None:
+    def check_use(
+        self, loss: Loss, batch_size: int | None, l1: float, **around: float | None
+    ) -> None:
         name = type(self).__name__
+        for argument, value in around.items():
+            if value is not None:
+                raise ValueError(f"{name} chooses its steps itself: {argument} must be None")
         if batch_size is not None:
             raise ValueError(
                 f"{name} works on all samples at once: batch_size must be None or 'full'; "
@@ -395,13 +400,15 @@ class LevenbergMarquardt(FullBatchOptimizer):
     def slots(self) -> tuple[str, ...]:
         return ("damping",)
 
-    def check_use(self, loss: Loss, batch_size: int | None, l1: float) -> None:
+    def check_use(
+        self, loss: Loss, batch_size: int | None, l1: float, **around: float | None
+    ) -> None:
         if loss.name not in ("mse", "quadratic"):
             raise ValueError(
                 "LevenbergMarquardt needs squared errors: loss must be 'mse' or 'quadratic'; "
                 f"got {loss.name!r}"
             )
-        super().check_use(loss, batch_size, l1)
+        super().check_use(loss, batch_size, l1, **around)
 
     def iterate(
         self, problem: Problem, point: Point, slots: Slots, step: int

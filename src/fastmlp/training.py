@@ -125,7 +125,14 @@ class Trainer:
         self.clip_norm = _check_limit("clip_norm", clip_norm)
         self.ema = None if ema is None else check_number("ema", ema, 0.0, 1.0, open_high=True)
         self._class_weights = _check_class_weight(class_weight)
-        self.optimizer.check_use(self.loss, self.batch_size, self.l1)
+        self.optimizer.check_use(
+            self.loss,
+            self.batch_size,
+            self.l1,
+            clip_value=self.clip_value,
+            clip_norm=self.clip_norm,
+            ema=self.ema,
+        )
         self._kind = backends.get(backend)
         self.backend = backend
         self._executor: BaseExecutor | None = None
