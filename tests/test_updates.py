@@ -72,6 +72,21 @@ def test_backends_agree(around, name):
             np.testing.assert_allclose(losses["loss"], expected["loss"], rtol=1e-9)
 
 
+@pytest.mark.parametrize("name", cases.LAYERS)
+@pytest.mark.parametrize("around", AROUND, ids=str)
+def test_backends_agree_on_all_layers(around, name):
+    results = []
+    for backend, threads in (("reference", None), ("native", 1), ("native", 3)):
+        model = fm.Sequential(cases.LAYERS[name](), input_size=5, dtype="float64", seed=0)
+        x = cases.layer_inputs(name, 40, 5)
+        y = 5.0 * cases.targets("real", 40, model.sizes_after(5)[-1])
+        settings = {"backend": backend, "threads": threads, "batch_size": 12, **around}
+        model.fit(x, y, optimizer=fm.Adam(lr=0.01, eps=1e-3), **settings)
+        results.append(flat(model))
+    np.testing.assert_array_equal(results[1], results[2])
+    np.testing.assert_allclose(results[0], results[1], rtol=0, atol=1e-9)
+
+
 @pytest.mark.parametrize("around", AROUND, ids=str)
 def test_bits_do_not_depend_on_threads(around, dtype, isa):
     sizes = (9, 40, 33, 3)  # columns for several threads, and more than one sum of squares
