@@ -28,9 +28,10 @@ def data(rows: int) -> tuple[np.ndarray, np.ndarray]:
     return x, np.sin(x.sum(axis=1)).astype("float32")
 
 
-def seconds(train: Callable[[], object]) -> float:
+def seconds(train: Callable[[list[fm.MLP]], object], count: int) -> float:
+    models = networks(count)
     start = time.perf_counter()
-    train()
+    train(models)
     return time.perf_counter() - start
 
 
@@ -39,18 +40,18 @@ def measure(count: int, epochs: int, rows: int, rounds: int) -> dict[str, float]
     x, y = data(rows)
     settings = {"loss": "mse", "optimizer": fm.SGD(lr=0.05), "batch_size": 32, "epochs": epochs}
 
-    def one_by_one(threads: int | None) -> None:
-        for model in networks(count):
+    def one_by_one(models: list[fm.MLP], threads: int | None) -> None:
+        for model in models:
             model.fit(x, y, threads=threads, **settings)
 
     ways = {
-        "one thread": lambda: one_by_one(1),
-        "best threads": lambda: one_by_one(None),
-        "fit_many": lambda: fm.fit_many(networks(count), x, y, **settings),
+        "one thread": lambda models: one_by_one(models, 1),
+        "best threads": lambda models: one_by_one(models, None),
+        "fit_many": lambda models: fm.fit_many(models, x, y, **settings),
     }
     for train in ways.values():
-        train()
-    times = [{name: seconds(train) for name, train in ways.items()} for _ in range(rounds)]
+        train(networks(2))
+    times = [{name: seconds(train, count) for name, train in ways.items()} for _ in range(rounds)]
     return {name: statistics.median(t[name] for t in times) for name in ways}
 
 

@@ -7,6 +7,9 @@ Python (about 0.1 ms an epoch). When fewer networks are left than there are core
 run may use the free ones; the tuner of each executor finds out whether it helps. Networks that look
 largest begin first, so that the last ones to end are small.
 
+Preparing a training takes some milliseconds of Python. Trainings are prepared one at a time: equal
+ones then do not keep step, all preparing and all computing, but one prepares while others compute.
+
 Two trainings whose epochs are shorter than the change from one Python thread to the other would
 get in each other's way; they take turns.
 
@@ -148,16 +151,18 @@ class _Job:
         own, for_fit = _names()
         settings = dict(self.settings)
         shared = settings.get("optimizer")
-        if isinstance(shared, Optimizer):
-            settings["optimizer"] = shared.lend(self.model)
-        trainer = Trainer(self.model, **{k: v for k, v in settings.items() if k in own})
-        trainer.share = crew.share
-        rest = {name: value for name, value in settings.items() if name in for_fit}
+        line = crew.board.line(crew)
         try:
-            return trainer.fit(self.x, self.y, progress=crew.board.line(crew), **rest)
-        finally:
             if isinstance(shared, Optimizer):
-                shared.take_back(trainer.optimizer, self.model)
+                settings["optimizer"] = shared.lend(self.model)
+            trainer = Trainer(self.model, **{k: v for k, v in settings.items() if k in own})
+            trainer.share = crew.share
+            rest = {name: value for name, value in settings.items() if name in for_fit}
+            return trainer.fit(self.x, self.y, progress=line, **rest)
+        finally:
+            line.prepared()
+            if isinstance(shared, Optimizer):
+                shared.take_back(settings["optimizer"], self.model)
 
 
 def _names() -> tuple[set[str], set[str]]:
@@ -249,6 +254,7 @@ class _Crew:
         self._left = len(jobs)
         self._lock = threading.Lock()
         self._turn = threading.Lock()
+        self._preparing = threading.Lock()
         self._ended = 0
         self._change = threading.Condition()
 
@@ -258,16 +264,27 @@ class _Crew:
 
     def enter_alone(self) -> bool:
         """Wait for the turn of a training with very short epochs."""
-        if self._workers == 1:
-            return False
-        while not self._turn.acquire(timeout=0.1):
-            if self.cancelled:
-                raise _Cancelled
-        return True
+        return self._acquire(self._turn)
 
     def leave_alone(self) -> None:
         """End the turn."""
         self._turn.release()
+
+    def begin_preparing(self) -> bool:
+        """Wait until no other training is being prepared."""
+        return self._acquire(self._preparing)
+
+    def end_preparing(self) -> None:
+        """End what `begin_preparing` began."""
+        self._preparing.release()
+
+    def _acquire(self, lock: threading.Lock) -> bool:
+        if self._workers == 1:
+            return False
+        while not lock.acquire(timeout=0.1):
+            if self.cancelled:
+                raise _Cancelled
+        return True
 
     def run(self) -> None:
         if self._workers == 1:
@@ -333,6 +350,7 @@ class _Line:
     def __init__(self, crew: _Crew):
         self._crew = crew
         self._done = self._seen = 0
+        self._preparing = crew.begin_preparing()
         self._start = time.thread_time()  # waiting for others is no work of this training
         self._alone = False
 
@@ -349,7 +367,14 @@ class _Line:
     def skip(self, batches: int) -> None:
         pass
 
+    def prepared(self) -> None:
+        """Let the next training be prepared; the rest of this one is native for the most part."""
+        if self._preparing:
+            self._preparing = False
+            self._crew.end_preparing()
+
     def advance(self, batches: int, loss: float) -> None:
+        self.prepared()
         if self._crew.cancelled:
             raise _Cancelled
 
