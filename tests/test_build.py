@@ -160,5 +160,13 @@ def test_sdist_holds_the_sources_and_the_version_is_said_once(tmp_path):
     sources += [*(ROOT / "csrc").rglob("*.def"), *(ROOT / "src" / "fastmlp").rglob("*.py")]
     sources += [ROOT / "src/fastmlp/_native.pyx", ROOT / "src/fastmlp/data/digits.npz"]
     sources += [ROOT / name for name in ("LICENSE", "README.md", "pyproject.toml", "setup.py")]
+    for folder in ("tests", "examples", "docs", "benchmarks"):
+        sources += [
+            path
+            for path in (ROOT / folder).rglob("*")
+            if path.suffix in (".py", ".rst", ".c", ".npz", ".safetensors", ".json")
+            and not {"_build", "gallery", "__pycache__"} & set(path.parts)
+            and not any(part.startswith(".") for part in path.relative_to(ROOT).parts)
+        ]
     assert {path.relative_to(ROOT).as_posix() for path in sources} <= held
     assert not [name for name in held if name.endswith((".so", ".pyc", "_native.c"))]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -143,3 +145,44 @@ def test_everything_public_is_there():
         assert name in dir(fm)
     with pytest.raises(AttributeError, match="'fastmlp' has no attribute 'trainer'"):
         fm.trainer  # noqa: B018
+
+
+def test_type_checkers_see_what_is_imported_lazily():
+    tree = ast.parse(Path(fm.__file__).read_text(encoding="utf-8"))
+    checked = {
+        name.asname: f"fastmlp.{name.name}" if item.module == "fastmlp" else item.module
+        for node in tree.body
+        if isinstance(node, ast.If)
+        for item in node.body
+        if isinstance(item, ast.ImportFrom) and item.module != "typing"
+        for name in item.names
+    }
+    assert checked == fm._LAZY
+
+
+def test_arrays_need_nothing_but_numpy(tmp_path):
+    """What is imported lazily may be missing until it is used; then it is said what to install."""
+    code = """
+import sys
+for name in ("tqdm", "safetensors", "matplotlib", "sklearn", "onnx"):
+    sys.modules[name] = None
+import numpy as np, fastmlp as fm
+model = fm.MLP([3, 4, 2], output_activation="softmax")
+x, y = np.random.default_rng(0).random((64, 3)), np.arange(64) % 2
+model.fit(x, y, loss="cross_entropy", epochs=2, metrics=["accuracy"], validation_data=(x, y))
+model.evaluate(x, model.predict(x), loss="mse")
+for use in (lambda: model.save("m"), lambda: model.fit(x, y, loss="cross_entropy", progress=True)):
+    try:
+        use()
+    except ImportError as error:
+        print("pip install" in str(error))
+"""
+    result = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(Path(fm.__file__).parents[1])},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert result.stdout.split() == ["True", "True"]

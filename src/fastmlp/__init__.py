@@ -34,8 +34,36 @@ from fastmlp.model import MLP, Sequential
 from fastmlp.optimizers import LBFGS, SGD, Adam, AdamW, LevenbergMarquardt
 from fastmlp.training import Trainer
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # what _LAZY says, for type checkers and editors
     from typing import Any
+
+    from fastmlp import callbacks as callbacks
+    from fastmlp import data as data
+    from fastmlp import descent as descent
+    from fastmlp import graph as graph
+    from fastmlp import metrics as metrics
+    from fastmlp import pictures as pictures
+    from fastmlp import plots as plots
+    from fastmlp import schedules as schedules
+    from fastmlp import search as search
+    from fastmlp.averaging import average as average
+    from fastmlp.descent import minimize as minimize
+    from fastmlp.estimators import MLPClassifier as MLPClassifier
+    from fastmlp.estimators import MLPRegressor as MLPRegressor
+    from fastmlp.files import load as load
+    from fastmlp.files import load_metadata as load_metadata
+    from fastmlp.files import load_optimizer as load_optimizer
+    from fastmlp.gradients import check_gradients as check_gradients
+    from fastmlp.gradients import numerical_gradient as numerical_gradient
+    from fastmlp.graph import grad as grad
+    from fastmlp.graph import hvp as hvp
+    from fastmlp.graph import jacobian as jacobian
+    from fastmlp.graph import value_and_grad as value_and_grad
+    from fastmlp.learning_rate import find_learning_rate as find_learning_rate
+    from fastmlp.many import fit_many as fit_many
+    from fastmlp.profiling import profile as profile
+    from fastmlp.search import grid_search as grid_search
+    from fastmlp.search import random_search as random_search
 
 __version__ = "0.1.0"  # the only place that says it: the build reads it here
 

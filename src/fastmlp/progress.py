@@ -26,6 +26,11 @@ class Progress:
         Mini-batches of an epoch; None where that is not known.
     unit : str
         What is counted.
+
+    Raises
+    ------
+    ImportError
+        If `show` is True and tqdm is not installed; where it is None there is no bar then.
     """
 
     def __init__(self, show: bool | None, epochs: int, batches: int | None, unit: str = "batch"):
@@ -40,6 +45,11 @@ class Progress:
         self._done = self._skipped = 0
         self._epoch = 0
         self._bar: Any = None
+        if show:
+            try:
+                import tqdm  # noqa: F401
+            except ImportError as error:
+                raise ImportError("a progress bar needs tqdm: pip install tqdm") from error
 
     def skip(self, batches: int) -> None:
         """Take note of mini-batches that were done before, in a training that is gone on with."""
@@ -57,8 +67,11 @@ class Progress:
         if self._bar is None:
             if time.perf_counter() - self._start < self._patience:
                 return
-            from tqdm import tqdm
-
+            try:
+                from tqdm import tqdm
+            except ImportError:  # nobody asked for a bar
+                self._wanted = False
+                return
             self._bar = tqdm(
                 total=self._total,
                 initial=self._skipped,

@@ -25,6 +25,7 @@ from .errors import ModelFormatError, shown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from types import ModuleType
     from typing import Any, BinaryIO, Self
 
 
@@ -81,7 +82,7 @@ def write(
     """
     import json
 
-    from safetensors import SafetensorError
+    package = _package()
     from safetensors.numpy import save_file
 
     # The sizes in an entry take about so much; the package writes no longer ones.
@@ -92,7 +93,7 @@ def write(
     try:
         with replacing(path) as temporary:
             save_file(dict(arrays), temporary, dict(metadata))
-    except SafetensorError as error:
+    except package.SafetensorError as error:
         raise OSError(f"{path} could not be written: {error}") from error
 
 
@@ -241,13 +242,20 @@ class TensorFile:
 
     def _check_form(self) -> None:
         """Let the package itself judge the form: what others refuse is refused here, too."""
-        from safetensors import SafetensorError, safe_open
-
+        package = _package()
         try:
-            with safe_open(self.path, framework="np"):
+            with package.safe_open(self.path, framework="np"):
                 pass
-        except (SafetensorError, ValueError) as error:
+        except (package.SafetensorError, ValueError) as error:
             raise ModelFormatError(f"{self.path} is no safetensors file: {error}") from error
+
+
+def _package() -> ModuleType:
+    try:
+        import safetensors
+    except ImportError as error:
+        raise ImportError("model files need safetensors: pip install safetensors") from error
+    return safetensors
 
 
 def _are_sizes(values: object) -> bool:

@@ -179,7 +179,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         callbacks=None,
         threads=None,
         dtype=None,
-    ):
+    ) -> None:
         self.hidden_layer_sizes = hidden_layer_sizes
         self.activation = activation
         self.solver = solver

@@ -172,7 +172,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         callbacks=None,
         threads=None,
         dtype=None,
-    ):
+    ) -> None:
         self.loss = loss
         self.hidden_layer_sizes = hidden_layer_sizes
         self.activation = activation
