@@ -307,6 +307,19 @@ def test_tensorboard_writes_through_its_package(tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == {"train", "validation"}
 
 
+def test_tensorboard_reads_what_was_measured(tmp_path):
+    package = "tensorboard.backend.event_processing.event_accumulator"
+    accumulator = pytest.importorskip(package)
+    _, history = fit(cb.TensorBoard(tmp_path), validation_data=(X, Y), metrics=["mae"])
+    for name, values in history.history.items():
+        folder = "validation" if name.startswith("val_") else "train"
+        events = accumulator.EventAccumulator(str(tmp_path / folder)).Reload()
+        tensors = events.Tensors(f"epoch_{name.removeprefix('val_')}")
+        assert [event.step for event in tensors] == [0, 1, 2]
+        found = [float(event.tensor_proto.float_val[0]) for event in tensors]
+        assert found == pytest.approx(values, rel=1e-6)
+
+
 def test_tensorboard_says_what_is_missing(monkeypatch):
     import sys
 

@@ -2,7 +2,9 @@
 
 import pytest
 
+import fastmlp as fm
 from fastmlp import plots
+from fastmlp.history import History
 
 pytest.importorskip("matplotlib")
 
@@ -46,3 +48,26 @@ def test_is_a_picture(tmp_path):
 def test_rejects_what_is_no_history(curves):
     with pytest.raises(ValueError, match="history must hold the loss"):
         plots.training_curves(curves)
+
+
+def test_one_quantity_on_axes_of_ones_own():
+    from matplotlib.figure import Figure
+
+    ax = Figure().subplots()
+    history = History()
+    for row in zip(*CURVES.values(), strict=True):
+        history.add(dict(zip(CURVES, row, strict=True)), 1.0, 10)
+    assert history.plot(ax, name="accuracy") is ax
+    assert [list(line.get_ydata()) for line in ax.lines] == [
+        CURVES["accuracy"],
+        CURVES["val_accuracy"],
+    ]
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("epoch", "accuracy")
+    with pytest.raises(ValueError, match="name must be one of 'loss', 'accuracy'"):
+        history.plot(ax, name="acuracy")
+    with pytest.raises(ValueError, match="history must hold the loss"):
+        History().plot(ax)
+
+
+def test_the_old_place_has_the_function():
+    assert plots.training_curves is fm.pictures.training_curves

@@ -6,6 +6,9 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from typing import Any
+
+    from matplotlib.axes import Axes
 
 
 class History:
@@ -39,6 +42,62 @@ class History:
             column = self.history.setdefault(name, [])
             column.extend([float("nan")] * (len(self.epoch) - 1 - len(column)))
             column.append(float(value))
+
+    def to_dataframe(self) -> Any:
+        """Return a table with a row for each epoch and a column for each name.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Its index, "epoch", counts from 0. A value that is missing is NaN.
+
+        Raises
+        ------
+        ImportError
+            If pandas is not installed.
+
+        Examples
+        --------
+        >>> model.fit(x, y, epochs=20, validation_split=0.1).to_dataframe()["val_loss"].min()
+        """
+        try:
+            import pandas as pd
+        except ImportError as error:
+            raise ImportError("to_dataframe needs pandas: pip install pandas") from error
+        columns = {
+            name: values + [float("nan")] * (len(self.epoch) - len(values))
+            for name, values in self.history.items()
+        }
+        return pd.DataFrame(columns, index=pd.Index(self.epoch, name="epoch"))
+
+    def plot(self, ax: Axes | None = None, *, name: str = "loss") -> Axes:
+        """Draw one quantity by epoch, of training and of validation.
+
+        Parameters
+        ----------
+        ax : matplotlib.axes.Axes, optional
+            By default those of a new figure.
+        name : str
+            "loss", or the name of a metric.
+
+        Returns
+        -------
+        matplotlib.axes.Axes
+
+        Raises
+        ------
+        ImportError
+            If matplotlib is not installed.
+        ValueError
+            If there is no such quantity in the history.
+
+        Examples
+        --------
+        >>> model.fit(x, y, epochs=20, metrics=["accuracy"]).plot(name="accuracy")
+        """
+        from fastmlp.pictures.curves import curves
+
+        return curves(self, ax, name=name)
 
     def __repr__(self) -> str:
         if not self.epoch:

@@ -1,9 +1,11 @@
 """Pictures of learning, drawn by matplotlib (imported at the first picture; an extra).
 
-Every function takes ``ax=`` and returns the axes that it drew on; without one it makes a figure
-by pyplot, which a notebook shows and ``plt.show()`` opens.
+Every function but `training_curves`, which fills a figure of its own, takes ``ax=`` and returns
+the axes that it drew on; without one it makes a figure by pyplot, which a notebook shows and
+``plt.show()`` opens.
 """
 
+from fastmlp.pictures.curves import curves, training_curves
 from fastmlp.pictures.descents import descent, gradient_error
 from fastmlp.pictures.graphs import graph
 from fastmlp.pictures.landscapes import Path, landscape
@@ -17,6 +19,7 @@ __all__ = [
     "activations",
     "batch_sizes",
     "confusion",
+    "curves",
     "decision_boundary",
     "descent",
     "gradient_error",
@@ -28,6 +31,7 @@ __all__ = [
     "mistakes",
     "network",
     "overfitting",
+    "training_curves",
     "updates",
     "weights",
 ]
