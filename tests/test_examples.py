@@ -18,7 +18,7 @@ EXAMPLES = sorted((Path(__file__).parent.parent / "examples").glob("[0-9]*.py"))
 
 
 def test_the_gallery_is_whole():
-    assert [path.name[:2] for path in EXAMPLES] == [f"{k:02}" for k in range(1, 16)]
+    assert [path.name[:2] for path in EXAMPLES] == [f"{k:02}" for k in range(1, 17)]
 
 
 @pytest.fixture
@@ -30,13 +30,25 @@ def _one_thread():
     fm.set_num_threads(before)
 
 
+@pytest.fixture
+def _one_thread_of_blas():
+    """The same for scikit-learn, which brings threadpoolctl."""
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(1, "blas"):
+        yield
+
+
 @pytest.mark.usefixtures("_one_thread")
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
-def test_example(path, capsys, monkeypatch):
+def test_example(path, capsys, monkeypatch, request):
     if "optuna" in path.stem:
         pytest.importorskip("optuna")
     import matplotlib.pyplot as plt
 
+    if "scikit_learn" in path.stem:
+        pytest.importorskip("sklearn", reason="scikit-learn is not installed")
+        request.getfixturevalue("_one_thread_of_blas")
     monkeypatch.setattr(plt, "show", lambda: None)
     plt.close("all")
     start = time.perf_counter()
