@@ -285,6 +285,29 @@ def test_an_activation_for_each_layer(digits):
         quick(activation=kinds).fit(*digits)
 
 
+def test_dropout(digits):
+    x, y = digits
+    model = quick(hidden_layer_sizes=(32, 16), dropout=[0.5, 0.0], max_iter=40).fit(x, y)
+    plain = quick(hidden_layer_sizes=(32, 16), max_iter=40).fit(x, y)
+    assert [layer.name for layer in model.model_.layers] == ["dense", "dropout", "dense", "dense"]
+    assert model.loss_curve_[-1] > plain.loss_curve_[-1]
+    assert model.score(x, y) > 0.8
+    np.testing.assert_array_equal(model.predict_proba(x), model.predict_proba(x))
+    again = clone(model).fit(x, y)
+    np.testing.assert_array_equal(again.coefs_[1], model.coefs_[1])
+    other = clone(model).set_params(random_state=1).fit(x, y)
+    assert model.model_.seed != other.model_.seed
+    with pytest.raises(ValueError, match="list of 1"):
+        quick(dropout=[0.5, 0.5]).fit(x, y)
+    with pytest.raises(ValueError, match="lbfgs"):
+        quick(dropout=0.5, solver="lbfgs").fit(x, y)
+
+
+def test_dropout_of_nothing_changes_nothing(digits):
+    one, two = quick().fit(*digits), quick(dropout=[0.0]).fit(*digits)
+    np.testing.assert_array_equal(one.coefs_[0], two.coefs_[0])
+
+
 def test_an_output_activation(curve):
     x, y = curve
     model = quick_regressor(output_activation="softplus").fit(x, y)
@@ -394,6 +417,7 @@ def test_dtype_decides_over_the_data(digits):
         {"loss": "squared"},
         {"learning_rate": 0.1},
         {"threads": 0},
+        {"dropout": 1.0},
         {"callbacks": "all"},
         {"dtype": "float16"},
         {"class_weight": "even"},

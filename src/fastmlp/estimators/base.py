@@ -53,6 +53,7 @@ class BaseMLP(NetworkMixin, StochasticMixin, BaseEstimator):
         "epsilon": [Interval(Real, 0, None, closed="neither")],
         "n_iter_no_change": [Interval(Integral, 1, None, closed="left"), Options(Real, {np.inf})],
         "max_fun": [Interval(Integral, 1, None, closed="left")],
+        "dropout": [Interval(Real, 0, 1, closed="left"), list, tuple],
         "callbacks": [list, tuple, None],
         "threads": [Interval(Integral, 1, None, closed="left"), None],
         "dtype": [StrOptions({"float32", "float64"}), type, np.dtype, None],
@@ -88,6 +89,8 @@ class BaseMLP(NetworkMixin, StochasticMixin, BaseEstimator):
 
     def _fit(self, X: Any, y: Any, sample_weight: Any, incremental: bool) -> Self:
         hidden = self._hidden_sizes()
+        if self.dropout != 0.0 and not self._stochastic:
+            raise ValueError("dropout needs a solver that goes through mini-batches, not 'lbfgs'")
         first_pass = not hasattr(self, "coefs_") or (not self.warm_start and not incremental)
         X, y = self._check_data(X, y, incremental, reset=first_pass)
         if sample_weight is not None:
@@ -103,6 +106,8 @@ class BaseMLP(NetworkMixin, StochasticMixin, BaseEstimator):
             double = self.dtype is None and not self._stochastic
             model = self._build(units, "float64" if double else X.dtype.name)
             self._draw(model, units, X.dtype)
+            if self.dropout != 0.0:
+                model.seed = int(self._random_state.randint(2**31))
             self.__dict__.pop("_assigned", None)
             self.model_ = model
             self.n_layers_ = len(units)

@@ -94,6 +94,9 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         ``CrossEntropy(label_smoothing=0.1)``.
     class_weight : dict, list of dict or 'balanced', default=None
         Weights of the classes, multiplied with those of the samples.
+    dropout : float or list of float, default=0.0
+        Probability with which a unit is left out in training, of all hidden layers or of each. Not
+        with 'lbfgs'.
     callbacks : list of Callback, default=None
         Of `fastmlp.callbacks`; they see "loss" and, with early stopping, "val_loss" and
         "val_score". Not with 'lbfgs'.
@@ -176,6 +179,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         max_fun=15000,
         loss="log_loss",
         class_weight=None,
+        dropout=0.0,
         callbacks=None,
         threads=None,
         dtype=None,
@@ -205,6 +209,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         self.max_fun = max_fun
         self.loss = loss
         self.class_weight = class_weight
+        self.dropout = dropout
         self.callbacks = callbacks
         self.threads = threads
         self.dtype = dtype

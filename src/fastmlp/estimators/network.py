@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from numbers import Real
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from fastmlp.activations import Activation
-from fastmlp.layers import Dense
+from fastmlp.layers import Dense, Dropout
 from fastmlp.model import Sequential
 
 if TYPE_CHECKING:
@@ -81,15 +82,17 @@ class NetworkMixin:
         As in scikit-learn, the activation that it is used with is the present one.
         """
         model = self.__dict__.get("model_")
-        if self.__dict__.get("_assigned") or self.activation != self._built_with:
+        other = (self.activation, self.dropout) != self._built_with
+        if self.__dict__.get("_assigned") or other:
             weights, biases = ([np.asarray(a) for a in p] for p in (self.coefs_, self.intercepts_))
             arrays = [array for pair in zip(weights, biases, strict=True) for array in pair]
             shapes = [array.shape for array in arrays]
             specs = () if model is None else model.parameter_specs
-            if self.activation != self._built_with or [spec.shape for spec in specs] != shapes:
+            if other or [spec.shape for spec in specs] != shapes:
                 units = [len(weights[0]), *(len(bias) for bias in biases)]
                 single = all(array.dtype == np.float32 for array in arrays)
-                model = self._build(units, "float32" if single else "float64")
+                seed = 0 if model is None else model.seed
+                model = self._build(units, "float32" if single else "float64", seed)
             for spec, array in zip(model.parameter_specs, arrays, strict=True):
                 model.parameters[spec.name] = array
             self.model_ = model
@@ -103,30 +106,37 @@ class NetworkMixin:
             raise ValueError(f"hidden_layer_sizes must be > 0, got {sizes}.")
         return sizes
 
-    def _hidden_activations(self, layers: int) -> list[str | Activation]:
-        kinds = self.activation
-        if isinstance(kinds, (str, Activation)):
-            return [kinds] * layers
-        if len(kinds) != layers:
+    def _each_layer(self, name: str, single: type | tuple[type, ...], layers: int) -> list[Any]:
+        """Return a parameter that is one for all hidden layers, or a list of one for each."""
+        given = getattr(self, name)
+        if isinstance(given, single):
+            return [given] * layers
+        if len(given) != layers:
             raise ValueError(
-                f"activation must be one for all hidden layers, or a list of {layers}, one for "
-                f"each; got {kinds!r}"
+                f"{name} must be one for all hidden layers, or a list of {layers}, one for "
+                f"each; got {given!r}"
             )
-        return list(kinds)
+        return list(given)
+
+    def _hidden_activations(self, layers: int) -> list[str | Activation]:
+        return self._each_layer("activation", (str, Activation), layers)
 
     def _layers(self, units: list[int]) -> list[Layer]:
         """Return new layers for sizes from input to output."""
-        hidden = self._hidden_activations(len(units) - 2)
-        kinds = [*hidden, self.out_activation_]
-        return [
-            Dense(size, _NAMES.get(kind, kind) if isinstance(kind, str) else kind)
-            for size, kind in zip(units[1:], kinds, strict=True)
-        ]
+        hidden = len(units) - 2
+        kinds = [*self._hidden_activations(hidden), self.out_activation_]
+        rates = [*self._each_layer("dropout", Real, hidden), 0.0]
+        layers: list[Layer] = []
+        for size, kind, rate in zip(units[1:], kinds, rates, strict=True):
+            layers.append(Dense(size, _NAMES.get(kind, kind) if isinstance(kind, str) else kind))
+            if rate != 0.0:
+                layers.append(Dropout(rate))
+        return layers
 
-    def _build(self, units: list[int], dtype: str) -> Sequential:
+    def _build(self, units: list[int], dtype: str, seed: int = 0) -> Sequential:
         """Return a model of these sizes; its parameters are zero."""
-        self._built_with = self.activation
-        model = Sequential(self._layers(units), dtype=dtype)
+        self._built_with = (self.activation, self.dropout)
+        model = Sequential(self._layers(units), dtype=dtype, seed=seed)
         model.build(units[0], draw=False)
         return model
 

@@ -89,6 +89,9 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         Most evaluations of the loss with 'lbfgs'.
     output_activation : str or Activation, default=None
         By default none, and with 'poisson' the exponential function.
+    dropout : float or list of float, default=0.0
+        Probability with which a unit is left out in training, of all hidden layers or of each. Not
+        with 'lbfgs'.
     callbacks : list of Callback, default=None
         Of `fastmlp.callbacks`; they see "loss" and, with early stopping, "val_loss" and
         "val_score". Not with 'lbfgs'.
@@ -169,6 +172,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         n_iter_no_change=10,
         max_fun=15000,
         output_activation=None,
+        dropout=0.0,
         callbacks=None,
         threads=None,
         dtype=None,
@@ -198,6 +202,7 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         self.n_iter_no_change = n_iter_no_change
         self.max_fun = max_fun
         self.output_activation = output_activation
+        self.dropout = dropout
         self.callbacks = callbacks
         self.threads = threads
         self.dtype = dtype
