@@ -89,7 +89,7 @@ class BaseMLP(NetworkMixin, StochasticMixin, BaseEstimator):
 
     def _fit(self, X: Any, y: Any, sample_weight: Any, incremental: bool) -> Self:
         hidden = self._hidden_sizes()
-        if self.dropout != 0.0 and not self._stochastic:
+        if np.any(self.dropout) and not self._stochastic:
             raise ValueError("dropout needs a solver that goes through mini-batches, not 'lbfgs'")
         first_pass = not hasattr(self, "coefs_") or (not self.warm_start and not incremental)
         X, y = self._check_data(X, y, incremental, reset=first_pass)
@@ -106,7 +106,7 @@ class BaseMLP(NetworkMixin, StochasticMixin, BaseEstimator):
             double = self.dtype is None and not self._stochastic
             model = self._build(units, "float64" if double else X.dtype.name)
             self._draw(model, units, X.dtype)
-            if self.dropout != 0.0:
+            if np.any(self.dropout):
                 model.seed = int(self._random_state.randint(2**31))
             self.__dict__.pop("_assigned", None)
             self.model_ = model
