@@ -61,6 +61,7 @@ SHAPES = (
     Shape((4, 19, 2), 290),
 )
 SMALL = Shape((5, 6, 3), 4)
+BACKENDS = ("native", "reference")
 
 ACTIVATIONS: dict[str, tuple[Activation, ...]] = {
     "identity": (activations.Identity(),),

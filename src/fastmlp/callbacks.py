@@ -295,7 +295,7 @@ class EarlyStopping(_Monitor):
         super().set_state(state)
         self.stopped_epoch, self.best_epoch = state["stopped_epoch"], state["best_epoch"]
         self._wait, self._weights = state["wait"], state["weights"]
-        size = self.model.flat_parameters.size
+        size = self.model.flat_parameters.size + self.model.flat_states.size
         if self._weights is not None and self._weights.shape != (size,):
             raise ValueError(f"weights must have shape ({size},); got {self._weights.shape}")
 
@@ -307,8 +307,10 @@ class EarlyStopping(_Monitor):
         if improved:
             self.best, self.best_epoch, self._wait = value, epoch, 0
         if self.restore_best_weights and (improved or self._weights is None):
+            # States too: the running statistics of BatchNorm belong to the weights.
             with self.trainer.averaged_weights() as model:
-                self._weights = model.flat_parameters.array().copy()
+                vectors = model.flat_parameters, model.flat_states
+                self._weights = np.concatenate([vector.array() for vector in vectors])
         if improved:
             return
         self._wait += 1
@@ -318,7 +320,9 @@ class EarlyStopping(_Monitor):
 
     def on_train_end(self, logs: Logs | None = None) -> None:
         if self._weights is not None:
-            self.model.flat_parameters.array()[...] = self._weights
+            count = self.model.flat_parameters.size
+            self.model.flat_parameters.array()[...] = self._weights[:count]
+            self.model.flat_states.array()[...] = self._weights[count:]
 
 
 class ModelCheckpoint(_Monitor):

@@ -163,6 +163,24 @@ def loss_node(loss: Loss, y_hat: Node, y: Node) -> Node:
 
 # --- the forward pass -----------------------------------------------------------------------------
 
+
+def _normalize(attrs: Any, x: Node, w: Node, b: Node, mean: Node, var: Node) -> Node:
+    return (x - mean) / (var + attrs["eps"]) ** 0.5 * w + b
+
+
+def _layer_norm(attrs: Any, x: Node, w: Node, b: Node) -> Node:
+    mean = x.mean(axis=1, keepdims=True)
+    return _normalize(attrs, x, w, b, mean, ((x - mean) ** 2).mean(axis=1, keepdims=True))
+
+
+def _embedding(attrs: Any, x: Node, table: Node) -> Node:
+    column = attrs["column"]
+    # The codes are data: which row of the table they tell is no function to be differentiated.
+    codes = np.rint(x.value[:, column]).astype(np.intp)
+    chosen = constant(np.eye(len(table), dtype=x.dtype)[codes], "codes") @ table
+    return concatenate([x[:, :column], x[:, column + 1 :], chosen], axis=1)
+
+
 # Operation of fastmlp.plan -> the same on nodes. Parameters and states are 1 × n there.
 STEPS: dict[str, Callable[..., Node]] = {
     "dense": lambda attrs, x, W, b=None: x @ W if b is None else x @ W + b,
@@ -170,6 +188,11 @@ STEPS: dict[str, Callable[..., Node]] = {
     "softmax": lambda attrs, z: softmax(z, axis=1),
     "standardize": lambda attrs, x, mean, scale: (x - mean) / scale,
     "add": lambda attrs, u, v: u + v,
+    "scale": lambda attrs, x, w, b=0.0: x * w + b,
+    "normalize": _normalize,
+    "layer_norm": _layer_norm,
+    "concat": lambda attrs, *parts: concatenate(parts, axis=1),
+    "embedding": _embedding,
 }
 
 

@@ -159,7 +159,7 @@ class Lowering:
         self._walk()
 
     def _products_alone_read(self, x: Value) -> bool:
-        return all(
+        return x is not self.plan.output and all(
             (step.op == "dense" and step.reads[1].name not in self._column_weights)
             or (step.op == "dense_backward_params" and step.writes[0].cols > 1)
             for step in self.readers.get(x, ())
