@@ -66,7 +66,7 @@ def tasks() -> list[Task]:
     )
     return [
         Task("digits", images / 16.0, digits, 40),
-        Task("50,000 × 100", table, classes, 2),
+        Task("50,000 × 100", table, classes, 10),
     ]
 
 
