@@ -137,6 +137,29 @@ class TestTheSameBits:
 
         self.compare(path, [20, 20], make)
 
+    def test_moving_average_and_clipping(self, path, backend):
+        x, y = data()
+
+        def run(path, stop):
+            model = network()
+            trainer = fm.Trainer(
+                model, "mse", fm.Adam(0.01), 16, ema=0.9, clip_norm=0.1, backend=backend
+            )
+            try:
+                history = trainer.fit(
+                    x, y, epochs=4, validation_split=0.1, callbacks=[StopAt(stop)],
+                    checkpoint=path, checkpoint_every=0, resume=path is not None,
+                )  # fmt: skip
+            except Stop:
+                return None
+            return interrupted.digest(trainer, history)
+
+        expected = run(None, None)
+        for stop in (3, 14):
+            assert run(path, stop) is None
+        assert run(path, None) == expected
+        assert run(path, None) == expected  # of one that was finished
+
     def test_a_rate_that_is_set_before_each_epoch(self, path):
         def make():
             halve = callbacks.LearningRateScheduler(lambda epoch, lr: lr * 0.5)
