@@ -3,8 +3,8 @@ Overfitting and regularisation
 ==============================
 
 250 digits, 40 of them with a wrong label. A large network learns even those by heart, and pays
-for it on digits that it has not seen. A penalty on the weights, or stopping in time, keeps it from
-that.
+for it on digits that it has not seen. A penalty on the weights, dropout, or stopping in time, keeps
+it from that.
 """
 
 import matplotlib.pyplot as plt
@@ -20,8 +20,9 @@ y[rng.choice(250, 40, replace=False)] = rng.integers(0, 10, 40)
 unseen = images[rows[250:]], labels[rows[250:]]
 
 
-def train(**settings):
-    model = fm.MLP([64, 100, 10], activation="relu", output_activation="softmax", seed=0)
+def train(dropout=0.0, **settings):
+    layers = [fm.Dense(100, "relu"), fm.Dropout(dropout), fm.Dense(10, "softmax")]
+    model = fm.Sequential(layers, input_size=64, seed=0)
     return model.fit(
         x, y, loss="cross_entropy", optimizer=fm.Adam(lr=3e-3), batch_size=25, epochs=80, seed=0,
         validation_data=unseen, metrics=["accuracy"], **settings,
@@ -29,12 +30,13 @@ def train(**settings):
 
 
 # %%
-# The same network four times. Early stopping waits ten epochs for a better validation loss.
+# The same network five times. Early stopping waits ten epochs for a better validation loss.
 stopping = fm.callbacks.EarlyStopping(patience=10, restore_best_weights=True)
 histories = {
     "plain": train(),
     "l2 = 0.003": train(l2=0.003),
     "l2 = 0.01": train(l2=0.01),
+    "dropout": train(dropout=0.6),
     "early stopping": train(callbacks=[stopping]),
 }
 for name, history in histories.items():
