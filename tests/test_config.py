@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import fastmlp as fm
@@ -74,6 +75,35 @@ def test_affinity_and_openmp_are_respected():
     assert python("import fastmlp; " + show, OMP_NUM_THREADS="1") == "1"
 
 
+def chosen(threads=None):
+    """Threads of the program that trains a network for which all of them serve."""
+    model = fm.MLP([200, 300, 10], seed=0)
+    trainer = fm.Trainer(model, batch_size=32, threads=threads)
+    trainer.epoch(np.zeros((1056, 200)), np.zeros((1056, 10)))
+    return trainer.executor.program()[2][0]
+
+
+def test_a_limit_from_threadpoolctl_holds_around_training():
+    threadpoolctl = pytest.importorskip("threadpoolctl")
+    fm.MLP([2, 1])  # the engine is loaded
+    before = fm.get_num_threads()
+    with threadpoolctl.threadpool_limits(1):
+        assert fm.get_num_threads() == 1
+        assert chosen() == 1
+        assert chosen(threads=2) == 2  # exactly, where it is said
+    assert fm.get_num_threads() == before
+    with threadpoolctl.threadpool_limits(1, "blas"):  # the engine is not BLAS
+        assert fm.get_num_threads() == before
+
+
+def test_a_limit_holds_around_training(monkeypatch):
+    fm.set_num_threads(1)
+    assert chosen() == 1
+    fm.set_num_threads(None)
+    monkeypatch.setenv("FASTMLP_NUM_THREADS", "1")
+    assert chosen() == 1
+
+
 @pytest.mark.parametrize(
     ("files", "quota"),
     [
@@ -94,6 +124,27 @@ def test_affinity_and_openmp_are_respected():
             None,
         ),
         ({}, None),
+        # Without a namespace of its own: the least of the groups around it counts.
+        (
+            {
+                "/proc/self/cgroup": "0::/batch.slice/job 7",
+                "/sys/fs/cgroup/batch.slice/cpu.max": "200000 100000",
+                "/sys/fs/cgroup/batch.slice/job 7/cpu.max": "max 100000",
+            },
+            2.0,
+        ),
+        (
+            {
+                "/proc/self/cgroup": "4:memory:/m\n3:cpu,cpuacct:/docker/1f\n0::/",
+                "/sys/fs/cgroup/cpu/cpu.cfs_quota_us": "-1",
+                "/sys/fs/cgroup/cpu/cpu.cfs_period_us": "100000",
+                "/sys/fs/cgroup/cpu/docker/1f/cpu.cfs_quota_us": "50000",
+                "/sys/fs/cgroup/cpu/docker/1f/cpu.cfs_period_us": "100000",
+                "/sys/fs/cgroup/cpu/m/cpu.cfs_quota_us": "1",
+                "/sys/fs/cgroup/cpu/m/cpu.cfs_period_us": "100000",
+            },
+            0.5,
+        ),
     ],
 )
 def test_the_quota_of_a_container(monkeypatch, files, quota):

@@ -174,8 +174,8 @@ def engine(tmp_path_factory):
 
 
 def counted(engine, monkeypatch, **settings):
-    def filtered(bits, threads, steps, parts, bases, columns, result_columns, rows):
-        return FilteredProgram(engine, threads, steps, parts, bases, columns, rows)
+    def filtered(bits, threads, steps, parts, bases, columns, result_columns, rows, in_place=False):
+        return FilteredProgram(engine, threads, steps, parts, bases, columns, rows, in_place)
 
     monkeypatch.setattr(_native, "Program", filtered)
     monkeypatch.setattr(_native, "FastPredict", lambda *args: None)

@@ -102,12 +102,36 @@ def _read(path: str) -> str:
 
 
 def _quota() -> float | None:
-    """Return the processor time per time that Linux' control groups allow, None if unlimited."""
-    words = _read("/sys/fs/cgroup/cpu.max").split()
-    if len(words) != 2:  # the older form of control groups
-        folder = "/sys/fs/cgroup/cpu/cpu.cfs_"
-        words = [_read(f"{folder}quota_us"), _read(f"{folder}period_us")]
-    limit, period = words
+    """Return the processor time per time that Linux' control groups allow, None if unlimited.
+
+    The least quota of the process's group and of all groups around it holds. A container sees its
+    own group as the root; elsewhere /proc tells which one it is, in either form of control groups.
+    """
+    quotas = []
+    for line in _read("/proc/self/cgroup").split("\n") or [""]:
+        _, _, line = line.partition(":")
+        controllers, _, group = line.partition(":")
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        names = [name for name in group.split("/") if name]
+        for depth in range(len(names) + 1):
+            path = "".join(f"/{name}" for name in names[:depth])
+            quotas += [_quota_of(path), _old_quota_of(path)]
+    return min((quota for quota in quotas if quota is not None), default=None)
+
+
+def _quota_of(group: str) -> float | None:
+    """Return the quota of a control group, version 2."""
+    return _ratio(*_read(f"/sys/fs/cgroup{group}/cpu.max").partition(" ")[::2])
+
+
+def _old_quota_of(group: str) -> float | None:
+    """Return the quota of a control group, version 1."""
+    folder = f"/sys/fs/cgroup/cpu{group}/cpu.cfs_"
+    return _ratio(_read(f"{folder}quota_us"), _read(f"{folder}period_us"))
+
+
+def _ratio(limit: str, period: str) -> float | None:
     if not limit.isdecimal() or not period.isdecimal() or int(period) == 0:
         return None  # "max", or -1 in the older form
     return int(limit) / int(period)
