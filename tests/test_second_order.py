@@ -14,6 +14,8 @@ from fastmlp.callbacks import Callback, EarlyStopping, LearningRateScheduler
 from fastmlp.line_search import Trial, strong_wolfe
 from fastmlp.normal_equations import normal_equations, solve
 from fastmlp.sources import Source
+from golden.make_golden import CURVED_STEPS, curved_problem
+from golden.stored import load
 
 RNG = np.random.default_rng(0)
 X = RNG.uniform(-1.0, 1.0, (60, 2))
@@ -36,30 +38,15 @@ def train(optimizer, epochs=30, model=None, **settings):
 # --- the rules ---
 
 
-def test_fifty_steps_of_lbfgs_equal_pytorch():
-    torch = pytest.importorskip("torch")
+def test_steps_of_lbfgs_equal_pytorch():
+    x, y, start = curved_problem()
     model = network()
-    weights = [
-        torch.tensor(model.parameters[name].copy(), requires_grad=True) for name in model.parameters
-    ]
-    x, y = torch.tensor(X), torch.tensor(Y)
-    rule = torch.optim.LBFGS(
-        weights, history_size=5, max_iter=1, max_eval=100, tolerance_grad=0.0,
-        tolerance_change=0.0, line_search_fn="strong_wolfe",
-    )  # fmt: skip
-
-    def closure():
-        rule.zero_grad()
-        loss = ((torch.tanh(x @ weights[0] + weights[1]) @ weights[2] + weights[3] - y) ** 2).mean()
-        loss.backward()
-        return loss
-
-    expected = [float(rule.step(closure).detach()) for _ in range(50)]
-    _, losses = train(fm.LBFGS(history=5, gtol=0.0, ftol=0.0), 50, model)
-    # Rounding grows by a factor of a few with each step; the losses fall by a factor of 100.
-    np.testing.assert_allclose(losses, expected, rtol=1e-6)
-    np.testing.assert_allclose(losses[:20], expected[:20], rtol=1e-10)
-    assert losses[-1] < 0.02 * losses[0]
+    for name, values in zip(model.parameters, start, strict=True):
+        model.parameters[name] = values
+    _, losses = train(fm.LBFGS(history=5, gtol=0.0, ftol=0.0), CURVED_STEPS, model, x=x, y=y)
+    # More steps than the history holds. Rounding grows by a small factor with each of them.
+    np.testing.assert_allclose(losses, load("second_order")["losses"], rtol=1e-10)
+    assert losses[-1] < 0.2 * losses[0]
 
 
 def test_lbfgs_on_rosenbrock_beside_scipy():
@@ -455,6 +442,42 @@ def test_what_they_cannot_do_is_said(name):
     ):
         with pytest.raises(TypeError, match="cannot make a step from a gradient alone"):
             call()
+
+
+@BOTH
+@pytest.mark.parametrize(
+    ("layer", "message"),
+    [
+        (lambda: fm.Dropout(0.5), "the layer Dropout"),
+        (lambda: fm.BatchNorm(), "the layer BatchNorm"),
+        (lambda: fm.Dense(3, max_norm=1.0), "max_norm of 1.weight must be None"),
+    ],
+)
+def test_layers_that_they_cannot_train_are_named(name, layer, message):
+    layers = [fm.Dense(4, "tanh"), layer(), fm.Dense(1)]
+    model = fm.Sequential(layers, input_size=2, dtype="float64", seed=0)
+    before = model.flat_parameters.array().copy()
+    with pytest.raises(ValueError, match=message):
+        train(optimizers.get(name), 2, model)
+    np.testing.assert_array_equal(model.flat_parameters.array(), before)
+
+
+def test_normal_equations_of_other_layers():
+    model = fm.Sequential(
+        [
+            fm.Dense(6, "tanh"),
+            fm.LayerNorm(),
+            fm.Residual([fm.Dense(6, "tanh"), fm.Scale()]),
+            fm.Dense(1),
+        ],
+        input_size=2, dtype="float64", seed=0,
+    )  # fmt: skip
+    flat = model.flat_parameters.array().copy()
+    _, curvature = normal_equations(model, fm.losses.Quadratic(), Source(X, Y), flat)
+    J = model.jacobian(X, wrt="parameters")[:, 0]
+    np.testing.assert_allclose(curvature, J.T @ J / 60, atol=1e-12)
+    _, losses = train(fm.LevenbergMarquardt(), 20, model)
+    assert losses[-1] < 0.01 * losses[0]
 
 
 @pytest.mark.parametrize(

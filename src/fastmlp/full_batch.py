@@ -8,6 +8,7 @@ import numpy as np
 
 from fastmlp.backends import BaseExecutor
 from fastmlp.objective import CHUNK_ROWS, MeanLoss
+from fastmlp.plan import build
 from fastmlp.second_order import MOST_PARAMETERS, FullBatchOptimizer, Point
 
 if TYPE_CHECKING:
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from fastmlp.sources import Source
 
     Vector = NDArray[np.float64]
+
+# Operations of a training that give another result each time, or mix the rows of a mini-batch.
+_UNSTEADY = {"dropout": "Dropout", "noise": "GaussianNoise", "batch_norm": "BatchNorm"}
 
 
 class ModelProblem:
@@ -143,6 +147,7 @@ class FullBatchExecutor(BaseExecutor):
         optimizer, model = self.optimizer, self.model
         problem = self._problem
         if problem is None or problem.source is not source or self._revision != model.revision:
+            _check_model(model, optimizer)
             threads = self.threads or optimizer.evaluation_threads
             problem = ModelProblem(self._kind, model, self.loss, source, self.l2, threads)
             self._problem, self._revision, self._point = problem, model.revision, None
@@ -181,3 +186,17 @@ class FullBatchExecutor(BaseExecutor):
         self, x: np.ndarray, out: np.ndarray, batch_size: int | None, logits: bool = False
     ) -> None:
         self._outputs.predict(x, out, batch_size, logits)
+
+
+def _check_model(model: Sequential, optimizer: FullBatchOptimizer) -> None:
+    """Raise ValueError if the loss of a model is no function of its parameters alone."""
+    name = type(optimizer).__name__
+    for step in build(model, 2, training=True).forward:
+        if step.op in _UNSTEADY:
+            raise ValueError(
+                f"{name} needs a loss that depends on nothing but the parameters; the layer "
+                f"{_UNSTEADY[step.op]} makes it depend on chance or on the mini-batch"
+            )
+    for spec in model.parameter_specs:
+        if spec.trainable and spec.max_norm is not None:
+            raise ValueError(f"{name} knows no bounds: max_norm of {spec.name} must be None")

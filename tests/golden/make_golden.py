@@ -2,9 +2,10 @@
 
     python tests/golden/make_golden.py
 
-writes activations.npz, losses.npz, networks.npz, optimizers.npz and schedules.npz beside this
-script. Each holds the cases as JSON (fastmlp's plain-data configs) and the numbers. The tests
-compare fastmlp with the files everywhere, and the files with a live PyTorch where it is installed.
+writes activations.npz, losses.npz, networks.npz, optimizers.npz, schedules.npz and second_order.npz
+beside this script. Each holds the cases as JSON (fastmlp's plain-data configs) and the numbers. The
+tests compare fastmlp with the files everywhere, and the files with a live PyTorch where it is
+installed.
 """
 
 from __future__ import annotations
@@ -521,12 +522,47 @@ def map_tensors(convert):
     return convert(x), convert(y), [convert(array) for array in parameters]
 
 
+# --- L-BFGS -----------------------------------------------------------------------------------
+
+CURVED_STEPS = 15
+
+
+def curved_problem() -> tuple[np.ndarray, np.ndarray, list[np.ndarray]]:
+    """Inputs, targets, and the first weights of a network 2-6-1."""
+    x = wave((60, 2), 0.37)
+    y = np.sin(3.0 * x[:, :1]) * np.cos(2.0 * x[:, 1:])
+    shapes = [(2, 6), (6,), (6, 1), (1,)]
+    return x, y, [wave(shape, 0.7 + 0.1 * k) for k, shape in enumerate(shapes)]
+
+
+def make_second_order() -> dict[str, np.ndarray]:
+    """Losses before each step of L-BFGS with the strong Wolfe conditions, tanh and mse."""
+    import torch
+
+    *data, start = curved_problem()
+    x, y = map(torch.tensor, data)
+    W1, b1, W2, b2 = weights = [torch.tensor(w, requires_grad=True) for w in start]
+    rule = torch.optim.LBFGS(
+        weights, history_size=5, max_iter=1, max_eval=100, tolerance_grad=0.0,
+        tolerance_change=0.0, line_search_fn="strong_wolfe",
+    )  # fmt: skip
+
+    def closure():
+        rule.zero_grad()
+        loss = ((torch.tanh(x @ W1 + b1) @ W2 + b2 - y) ** 2).mean()
+        loss.backward()
+        return loss
+
+    return {"losses": np.array([float(rule.step(closure).detach()) for _ in range(CURVED_STEPS)])}
+
+
 MAKERS = {
     "activations": make_activations,
     "losses": make_losses,
     "networks": make_networks,
     "optimizers": make_optimizers,
     "schedules": make_schedules,
+    "second_order": make_second_order,
     "updates": make_updates,
 }
 
