@@ -2,10 +2,9 @@
 
     python tests/golden/make_golden.py
 
-writes activations.npz, losses.npz, networks.npz, optimizers.npz, schedules.npz and second_order.npz
-beside this script. Each holds the cases as JSON (fastmlp's plain-data configs) and the numbers. The
-tests compare fastmlp with the files everywhere, and the files with a live PyTorch where it is
-installed.
+writes a file for each of MAKERS beside this script. Each holds the cases as JSON (fastmlp's
+plain-data configs) and the numbers. The tests compare fastmlp with the files everywhere, and the
+files with a live PyTorch where it is installed.
 """
 
 from __future__ import annotations
