@@ -149,6 +149,13 @@ OPTIMIZERS: dict[str, tuple[Callable[[], Optimizer], ...]] = {
 # Stacks of layers that `mlp` does not make, by the class that they are about.
 LAYERS: dict[str, Callable[[], list[Layer]]] = {
     "Dense": lambda: [fm.Dense(18, "tanh", bias=False, max_norm=0.5), fm.Dense(3, max_norm=1.5)],
+    "Activation": lambda: [
+        fm.Activation("tanh"),
+        fm.Dense(18),
+        fm.Dropout(0.1),
+        fm.Activation("silu"),
+        fm.Dense(3),
+    ],
     "Standardize": lambda: [fm.Standardize(), fm.Dense(6, "relu"), fm.Dense(3)],
     "Dropout": lambda: [fm.Dense(18, "tanh"), fm.Dropout(0.3), fm.Dense(3), fm.Dropout(0.1)],
     "GaussianNoise": lambda: [
@@ -163,7 +170,7 @@ LAYERS: dict[str, Callable[[], list[Layer]]] = {
         fm.BatchNorm(0.3, 0.1),
         fm.Dense(3),
     ],
-    "LayerNorm": lambda: [fm.LayerNorm(), fm.Dense(18, "tanh"), fm.LayerNorm(0.1), fm.Dense(3)],
+    "LayerNorm": lambda: [fm.LayerNorm(), fm.Dense(18, "sigmoid"), fm.LayerNorm(0.1), fm.Dense(3)],
     "Scale": lambda: [fm.Scale(), fm.Dense(18, "tanh"), fm.Scale(0.5, bias=True), fm.Dense(3)],
     "Residual": lambda: [
         fm.Dense(18, "tanh"),

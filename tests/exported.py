@@ -50,7 +50,9 @@ def graph_activation() -> fm.activations.Activation:
 
 def trained(model: fm.Sequential, rows: int = 60) -> np.ndarray:
     """Train a model for a moment, so that states are not what they began as; return inputs."""
-    x = 2 * cases.inputs(rows, model.input_size, dtype=model.dtype.name) + 0.5
+    embeds = any(isinstance(layer, fm.Embedding) for layer in model.layers)
+    name = "Embedding" if embeds else ""
+    x = cases.layer_inputs(name, rows, model.input_size, model.dtype.name)
     y = cases.targets("real", rows, model.output_size)
     model.fit(x, y, epochs=2, batch_size=7, optimizer=fm.SGD(lr=0.01))
     return x

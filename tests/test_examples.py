@@ -18,7 +18,7 @@ EXAMPLES = sorted((Path(__file__).parent.parent / "examples").glob("[0-9]*.py"))
 
 
 def test_the_gallery_is_whole():
-    assert [path.name[:2] for path in EXAMPLES] == [f"{k:02}" for k in range(1, 19)]
+    assert [path.name[:2] for path in EXAMPLES] == [f"{k:02}" for k in range(1, 20)]
 
 
 @pytest.fixture

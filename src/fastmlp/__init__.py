@@ -19,6 +19,7 @@ from fastmlp import activations, initializers, losses, optimizers
 from fastmlp.config import get_num_threads, set_num_threads, show_config
 from fastmlp.errors import DivergenceError, ManyError, ModelFormatError
 from fastmlp.layers import (
+    Activation,
     BatchNorm,
     Concat,
     Dense,
@@ -76,6 +77,9 @@ _LAZY = {
     "check_gradients": "fastmlp.gradients",
     "data": "fastmlp.data",
     "descent": "fastmlp.descent",
+    "from_keras": "fastmlp.exports.keras",
+    "from_sklearn": "fastmlp.exports.sklearn",
+    "from_torch": "fastmlp.exports.torch",
     "grad": "fastmlp.graph",
     "grid_search": "fastmlp.search",
     "graph": "fastmlp.graph",
@@ -102,6 +106,7 @@ __all__ = [
     "LBFGS",
     "MLP",
     "SGD",
+    "Activation",
     "Adam",
     "AdamW",
     "BatchNorm",
@@ -128,6 +133,9 @@ __all__ = [
     "descent",
     "find_learning_rate",
     "fit_many",
+    "from_keras",
+    "from_sklearn",
+    "from_torch",
     "get_num_threads",
     "grad",
     "graph",

@@ -359,6 +359,10 @@ class Network:
             if layer.learns:
                 names = [spec.name for spec in layer.state_specs()]
                 layer.learn(moments, {name: states[f"{index}.{name}"] for name in names})
+        self.learned()
+
+    def learned(self) -> None:
+        """Take note that layers know what they have to learn from data, from wherever."""
         self._adapted = True
 
     def mark_adapted(self) -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fastmlp.atomic import replacing
 from fastmlp.errors import check_flag, shown
 from fastmlp.exports.places import places
 from fastmlp.exports.quantization import Quantized, quantize
@@ -120,6 +121,7 @@ class CWriter:
 
     def __init__(self, model: Sequential, name: str, plan: Plan, weights: dict[str, Quantized]):
         self.name = name
+        self.dtype = model.dtype
         self.single = model.dtype.itemsize == 4
         self.real = "float" if self.single else "double"
         self.constants: dict[str, str] = {}
@@ -210,11 +212,20 @@ class CWriter:
         """Return the C expression for the address of a value."""
         if value in self._places:
             return self._places[value]
-        return self.array(value.name.replace(".", "_"), self._arrays[value.name])
+        return self.array(_stem(value), self.values(value))
+
+    def values(self, value: Value) -> np.ndarray:
+        """Return the numbers of a parameter or state."""
+        return self._arrays[value.name]
 
     def integers(self, value: Value) -> Quantized | None:
         """Return the 8-bit form of a weight, None if it is written as it is."""
         return self._integers.get(value.name)
+
+
+def _stem(value: Value) -> str:
+    """Return the name of a parameter as a part of an identifier."""
+    return value.name.replace(".", "_")
 
 
 def _filled(items: list[str]) -> str:
@@ -299,9 +310,8 @@ def _dense(c: CWriter, step: Step) -> str:
     if integers is None:
         name, w = c.function("dense", _DENSE), c.read(weight)
     else:
-        stem = weight.name.replace(".", "_")
-        name, w = c.function("dense_int8", _DENSE_INT8), c.array(stem, integers.values)
-        w += f", {c.array(f'{stem}_scale', integers.scale)}"
+        name, w = c.function("dense_int8", _DENSE_INT8), c.array(_stem(weight), integers.values)
+        w += f", {c.array(f'{_stem(weight)}_scale', integers.scale)}"
     b = c.read(bias[0]) if bias else "0"
     return f"{name}({c.read(x)}, {w}, {b}, {c.read(z)}, {weight.rows}, {weight.cols});"
 
@@ -316,23 +326,103 @@ def _softmax(c: CWriter, step: Step) -> str:
     return f"{c.function('softmax', _SOFTMAX)}({c.read(z)}, {c.read(a)}, {a.cols});"
 
 
+def _normalize(c: CWriter, step: Step) -> str:
+    _, weight, _, _, var = step.reads
+    # One factor for each column, computed here and not in every call.
+    eps = max(step.attrs["eps"], np.finfo(c.dtype).tiny)
+    w, v = (c.values(value).astype(np.float64) for value in (weight, var))
+    factor = c.array(f"{_stem(weight)}_factor", (w / np.sqrt(v + eps)).astype(c.dtype))
+    return elementwise(c, step, f"({{0}} - {{3}}) * {factor}[j] + {{2}}")
+
+
+def _scale(c: CWriter, step: Step) -> str:
+    return elementwise(c, step, "{0} * {1} + {2}" if len(step.reads) == 3 else "{0} * {1}")
+
+
+_LAYER_NORM = """
+static void NAME(const real *x, const real *w, const real *b, real *y, int n, real eps)
+{
+    real mean = 0, var = 0, rstd;
+    for (int j = 0; j < n; j++)
+        mean += x[j];
+    mean /= (real)n;
+    for (int j = 0; j < n; j++)
+        var += (x[j] - mean) * (x[j] - mean);
+    rstd = 1 / sqrt(var / (real)n + eps);
+    for (int j = 0; j < n; j++)
+        y[j] = (x[j] - mean) * rstd * w[j] + b[j];
+}
+"""
+
+_EMBEDDING = """
+/* y = x without a column, and the row of the table that this column tells. */
+static void NAME(const real *x, const real *table, real *y, int cols, int column,
+                 int categories, int units)
+{
+    real code = x[column];
+    int row = code >= 0 && code < (real)categories ? (int)(code + 0.5) : 0;
+    row = row < categories ? row : 0;
+    for (int j = 0; j < cols; j++)
+        if (j != column)
+            *y++ = x[j];
+    for (int j = 0; j < units; j++)
+        y[j] = table[(long)row * units + j];
+}
+"""
+
+
+def _layer_norm(c: CWriter, step: Step) -> str:
+    x, weight, bias = map(c.read, step.reads)
+    result = step.writes[0]
+    eps = c.number(max(step.attrs["eps"], np.finfo(c.dtype).tiny))
+    f = c.function("layer_norm", _LAYER_NORM)
+    return f"{f}({x}, {weight}, {bias}, {c.read(result)}, {result.cols}, {eps});"
+
+
+def _concat(c: CWriter, step: Step) -> str:
+    result, start, loops = c.read(step.writes[0]), 0, []
+    for part in step.reads:
+        loops.append(
+            f"for (int j = 0; j < {part.cols}; j++)\n"
+            f"        {result}[{start} + j] = {c.read(part)}[j];"
+        )
+        start += part.cols
+    return "\n    ".join(loops)
+
+
+def _embedding(c: CWriter, step: Step) -> str:
+    x, table = step.reads
+    sizes = f"{x.cols}, {step.attrs['column']}, {table.rows}, {table.cols}"
+    f = c.function("embedding", _EMBEDDING)
+    return f"{f}({c.read(x)}, {c.read(table)}, {c.read(step.writes[0])}, {sizes});"
+
+
 def elementwise(c: CWriter, step: Step, expression: str) -> str:
     """Return a loop over the columns of the result; `{k}` is the element of what is read as k."""
-    (result,) = step.writes
-    operands = [f"{c.read(value)}[j]" for value in step.reads]
+    result = step.writes[0]
+    # What the expression does not name is not written to the file.
+    operands = [
+        f"{c.read(value)}[j]" if f"{{{k}}}" in expression else ""
+        for k, value in enumerate(step.reads)
+    ]
     return (
         f"for (int j = 0; j < {result.cols}; j++)\n"
         f"        {c.read(result)}[j] = {expression.format(*operands)};"
     )
 
 
-# One row for each forward operation of fastmlp.plan.OPS.
+# One row for each operation of fastmlp.plan.OPS that predictions have.
 OPS: dict[str, COp] = {
     "dense": COp(_dense),
     "activation": COp(_activation, in_place=True),
     "softmax": COp(_softmax, in_place=True),
     "standardize": COp(lambda c, step: elementwise(c, step, "({0} - {1}) / {2}"), in_place=True),
     "add": COp(lambda c, step: elementwise(c, step, "{0} + {1}"), in_place=True),
+    "scale": COp(_scale, in_place=True),
+    "normalize": COp(_normalize, in_place=True),
+    "layer_norm": COp(_layer_norm, in_place=True),
+    "concat": COp(_concat),
+    "embedding": COp(_embedding),
 }
 
 
@@ -369,7 +459,8 @@ def export(
         *((int8, *loss.errors, loss.sample) if loss else ()),
     )
     text = _file(c, plan, statements, summary)
-    path.write_text(text, encoding="ascii", newline="\n")
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="ascii", newline="\n")
     return summary
 
 
@@ -460,8 +551,7 @@ where main.c is, for example,
 
 def _described(step: Step) -> str:
     name = step.attrs["fn"].name if "fn" in step.attrs else step.op
-    (result,) = step.writes
-    return f"{name} {result.cols}" if step.op == "dense" else name
+    return f"{name} {step.writes[0].cols}" if step.op == "dense" else name
 
 
 def _boxed(text: str) -> str:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fastmlp.atomic import replacing
 from fastmlp.plan import build
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ class OnnxGraph:
         self.dtype = model.dtype
         self.single = model.dtype.itemsize == 4
         self.element = onnx.helper.np_dtype_to_tensor_dtype(model.dtype)
+        self.integer = onnx.TensorProto.INT64
         self.nodes: list[Any] = []
         self.constants: dict[str, Any] = {}
         self._names: dict[Value, str] = {}
@@ -54,20 +55,27 @@ class OnnxGraph:
     def read(self, value: Value) -> str:
         """Return the name of a value of the plan; a parameter or state becomes a constant."""
         name = self._names.get(value)
-        return self.array(value.name, self._arrays[value.name]) if name is None else name
+        return self.array(value.name, self.values(value)) if name is None else name
+
+    def values(self, value: Value) -> np.ndarray:
+        """Return the numbers of a parameter or state."""
+        return self._arrays[value.name]
 
     def array(self, name: str, values: np.ndarray) -> str:
         """Return the name of a constant, put into the graph once."""
         if name not in self.constants:
-            self.constants[name] = self._onnx.numpy_helper.from_array(
-                np.ascontiguousarray(values), name
-            )
+            values = np.asarray(values, order="C")
+            self.constants[name] = self._onnx.numpy_helper.from_array(values, name)
         return name
 
     def number(self, value: float) -> str:
         """Return the name of a number in the model's precision."""
         number = self.dtype.type(value)
         return self.array(f"number {number}", np.asarray(number))
+
+    def indices(self, values: int | list[int]) -> str:
+        """Return the name of a whole number, or of several."""
+        return self.array(f"index {values}", np.asarray(values, np.int64))
 
     def add(self, operation: str, *inputs: str, **attributes: Any) -> str:
         """Add a node with one result, and return the name of that."""
@@ -152,13 +160,59 @@ def _add(graph: OnnxGraph, step: Step) -> str:
     return graph.add("Add", *map(graph.read, step.reads))
 
 
-# One row for each forward operation of fastmlp.plan.OPS: what is read -> name of the result.
+def _scale(graph: OnnxGraph, step: Step) -> str:
+    x, weight, *bias = map(graph.read, step.reads)
+    y = graph.add("Mul", x, weight)
+    return graph.add("Add", y, bias[0]) if bias else y
+
+
+def _normalize(graph: OnnxGraph, step: Step) -> str:
+    # BatchNormalization would do, but for its epsilon, which is a float32 in any graph.
+    x, weight, bias, mean, var = step.reads
+    w, v = (graph.values(value).astype(np.float64) for value in (weight, var))
+    factor = (w / np.sqrt(v + _eps(graph, step))).astype(graph.dtype)
+    centred = graph.add("Sub", graph.read(x), graph.read(mean))
+    normal = graph.add("Mul", centred, graph.array(f"{weight.name} factor", factor))
+    return graph.add("Add", normal, graph.read(bias))
+
+
+def _layer_norm(graph: OnnxGraph, step: Step) -> str:
+    x, weight, bias = map(graph.read, step.reads)
+    centred = graph.add("Sub", x, graph.add("ReduceMean", x, axes=[1]))
+    var = graph.add("ReduceMean", graph.add("Mul", centred, centred), axes=[1])
+    deviation = graph.add("Sqrt", graph.add("Add", var, graph.number(_eps(graph, step))))
+    normal = graph.add("Div", centred, deviation)
+    return graph.add("Add", graph.add("Mul", normal, weight), bias)
+
+
+def _eps(graph: OnnxGraph, step: Step) -> float:
+    return max(step.attrs["eps"], float(np.finfo(graph.dtype).tiny))
+
+
+def _embedding(graph: OnnxGraph, step: Step) -> str:
+    x, table = map(graph.read, step.reads)
+    columns, column = step.reads[0].cols, step.attrs["column"]
+    others = graph.indices([j for j in range(columns) if j != column])
+    code = graph.add("Gather", x, graph.indices(column), axis=1)
+    row = graph.add("Cast", graph.add("Round", code), to=graph.integer)
+    vectors = graph.add("Gather", table, row, axis=0)
+    if columns == 1:
+        return vectors
+    return graph.add("Concat", graph.add("Gather", x, others, axis=1), vectors, axis=1)
+
+
+# One row for each operation of fastmlp.plan.OPS that predictions have; returns the result's name.
 OPS: dict[str, Callable[[OnnxGraph, Step], str]] = {
     "dense": _dense,
     "activation": _activation,
     "softmax": _activation,
     "standardize": _standardize,
     "add": _add,
+    "scale": _scale,
+    "normalize": _normalize,
+    "layer_norm": _layer_norm,
+    "concat": lambda graph, step: graph.add("Concat", *map(graph.read, step.reads), axis=1),
+    "embedding": _embedding,
 }
 
 
@@ -173,4 +227,5 @@ def export(model: Sequential, path: str | os.PathLike[str]) -> None:
             raise ValueError(f"the operation {step.op!r} cannot be exported to ONNX")
         graph.bind(step.writes[0], row(graph, step))
     whole = graph.finish(plan.input.cols, plan.output.cols, graph.read(plan.output))
-    Path(path).write_bytes(whole.SerializeToString())
+    with replacing(path) as temporary:
+        temporary.write_bytes(whole.SerializeToString())

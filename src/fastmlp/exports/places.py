@@ -16,7 +16,7 @@ def places(plan: Plan, in_place: Collection[str]) -> tuple[dict[Value, str], dic
     Parameters
     ----------
     plan : Plan
-        Its forward steps have one result each.
+        What a step writes beside its first result is not needed in prediction.
     in_place : collection of str
         Operations whose result may lie where what they read first lay.
 
@@ -34,7 +34,7 @@ def places(plan: Plan, in_place: Collection[str]) -> tuple[dict[Value, str], dic
             last[value] = max(last.get(value, 0), number)
 
     def reuses(step: Step, number: int) -> bool:
-        source, (result,) = step.reads[0], step.writes
+        source, result = step.reads[0], step.writes[0]
         return (
             step.op in in_place
             and source is not plan.input
@@ -53,7 +53,7 @@ def places(plan: Plan, in_place: Collection[str]) -> tuple[dict[Value, str], dic
     sizes: dict[str, int] = {}
     free: list[str] = []
     for number, step in enumerate(plan.forward):
-        (result,) = step.writes
+        result = step.writes[0]
         if result not in found:
             if reuses(step, number):
                 found[result] = found[step.reads[0]]

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fastmlp.errors import check_flag, choose, shown
+from fastmlp.layers.activation import Activation
 from fastmlp.layers.base import LARGEST_SIZE, Layer
 from fastmlp.layers.composite import Concat, Residual
 from fastmlp.layers.dense import Dense
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = [
     "LARGEST_SIZE",
     "LAYERS",
+    "Activation",
     "BatchNorm",
     "Concat",
     "Dense",
@@ -41,6 +43,7 @@ LAYERS: dict[str, type[Layer]] = {
     kind.__name__: kind
     for kind in (
         Dense,
+        Activation,
         Standardize,
         Dropout,
         GaussianNoise,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import weakref
 from typing import TYPE_CHECKING
 
+from fastmlp.counterparts import Counterparts
 from fastmlp.errors import check_flag
 from fastmlp.registry import plain
 
@@ -41,9 +42,12 @@ class Layer:
         stands first.
     smallest_batch : int
         Rows that it needs at least in a mini-batch of training.
+    counterparts : Counterparts
+        What it is in other frameworks.
     """
 
     settings: tuple[str, ...] = ()
+    counterparts: Counterparts = Counterparts()
     learns = False
     smallest_batch = 1
 

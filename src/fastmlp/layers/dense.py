@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fastmlp import activations, initializers
+from fastmlp.counterparts import Counterpart, Counterparts
 from fastmlp.errors import check_flag, check_integer, check_number
 from fastmlp.layers.base import LARGEST_SIZE, Layer
 from fastmlp.parameters import ParameterSpec
@@ -46,6 +47,19 @@ class Dense(Layer):
     """
 
     settings = ("units", "activation", "bias", "initializer", "bias_initializer", "max_norm")
+    counterparts = Counterparts(
+        torch=Counterpart(
+            "Linear",
+            {"input_size": "in_features", "units": "out_features", "bias": "bias"},
+            arrays={"weight": "weight", "bias": "bias"},
+            transposed=("weight",),
+        ),
+        keras=Counterpart(
+            "Dense",
+            {"units": "units", "bias": "use_bias"},
+            arrays={"weight": "kernel", "bias": "bias"},
+        ),
+    )
 
     def __init__(
         self,

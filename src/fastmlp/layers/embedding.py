@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fastmlp import initializers
+from fastmlp.counterparts import Counterpart, Counterparts
 from fastmlp.errors import check_integer
 from fastmlp.layers.base import LARGEST_SIZE, Layer
 from fastmlp.layers.dense import short
@@ -61,6 +62,18 @@ class Embedding(Layer):
     """
 
     settings = ("categories", "units", "column", "initializer")
+    counterparts = Counterparts(
+        torch=Counterpart(
+            "ColumnEmbedding",
+            {
+                "input_size": "in_features",
+                "categories": "num_embeddings",
+                "units": "embedding_dim",
+                "column": "column",
+            },
+            arrays={"weight": "weight"},
+        ),
+    )
 
     def __init__(
         self,

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from fastmlp.counterparts import Counterpart, Counterparts
 from fastmlp.errors import check_number
 from fastmlp.layers.base import Layer
 
@@ -45,6 +46,9 @@ class Dropout(Layer):
     """
 
     settings = ("rate",)
+    counterparts = Counterparts(
+        torch=Counterpart("Dropout", {"rate": "p"}), keras=Counterpart("Dropout", {"rate": "rate"})
+    )
 
     def __init__(self, rate: float):
         super().__init__()
@@ -78,6 +82,10 @@ class GaussianNoise(Layer):
     """
 
     settings = ("std",)
+    counterparts = Counterparts(
+        torch=Counterpart("GaussianNoise", {"std": "std"}),
+        keras=Counterpart("GaussianNoise", {"std": "stddev"}),
+    )
 
     def __init__(self, std: float):
         super().__init__()

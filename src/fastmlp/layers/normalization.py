@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fastmlp import initializers
+from fastmlp.counterparts import Counterpart, Counterparts
 from fastmlp.errors import check_flag, check_number
 from fastmlp.layers.base import Layer
 from fastmlp.parameters import ABOVE_ZERO, ParameterSpec
@@ -28,6 +29,13 @@ class Standardize(Layer):
     """
 
     learns = True
+    counterparts = Counterparts(
+        torch=Counterpart(
+            "Standardize",
+            {"input_size": "num_features"},
+            arrays={"mean": "mean", "scale": "scale"},
+        ),
+    )
 
     def state_specs(self) -> list[ParameterSpec]:
         if self.input_size is None:
@@ -94,6 +102,31 @@ class BatchNorm(_Affine):
     """
 
     settings = ("momentum", "eps")
+    counterparts = Counterparts(
+        torch=Counterpart(
+            "BatchNorm1d",
+            {"input_size": "num_features", "momentum": "momentum", "eps": "eps"},
+            fixed={"track_running_stats": True},
+            arrays={
+                "weight": "weight",
+                "bias": "bias",
+                "running_mean": "running_mean",
+                "running_var": "running_var",
+            },
+        ),
+        keras=Counterpart(
+            "BatchNormalization",
+            {"eps": "epsilon"},
+            complements={"momentum": "momentum"},
+            fixed={"axis": (-1, 1)},
+            arrays={
+                "weight": "gamma",
+                "bias": "beta",
+                "running_mean": "moving_mean",
+                "running_var": "moving_variance",
+            },
+        ),
+    )
     smallest_batch = 2
 
     def __init__(self, momentum: float = 0.1, eps: float = 1e-5):
@@ -154,6 +187,19 @@ class LayerNorm(_Affine):
     """
 
     settings = ("eps",)
+    counterparts = Counterparts(
+        torch=Counterpart(
+            "LayerNorm",
+            {"input_size": "normalized_shape", "eps": "eps"},
+            arrays={"weight": "weight", "bias": "bias"},
+        ),
+        keras=Counterpart(
+            "LayerNormalization",
+            {"eps": "epsilon"},
+            fixed={"axis": (-1, 1, [1], [-1])},
+            arrays={"weight": "gamma", "bias": "beta"},
+        ),
+    )
 
     def __init__(self, eps: float = 1e-5):
         super().__init__()
@@ -196,6 +242,13 @@ class Scale(Layer):
     """
 
     settings = ("initial", "bias")
+    counterparts = Counterparts(
+        torch=Counterpart(
+            "Scale",
+            {"input_size": "num_features", "bias": "bias"},
+            arrays={"weight": "weight", "bias": "bias"},
+        ),
+    )
 
     def __init__(self, initial: float = 1.0, bias: bool = False):
         super().__init__()
