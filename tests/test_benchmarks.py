@@ -360,6 +360,15 @@ def test_valgrinds_count_is_read():
         instruction_counts.total("==1== nothing")
 
 
+def test_a_record_stands_beside_the_script():
+    record = json.loads(instruction_counts.RECORD.read_text())
+    assert (record["isa"], record["threads"]) == ("avx2", 1)
+    assert set(record["counts"]) == set(instruction_counts.WORKLOADS)
+    for name, count in record["counts"].items():
+        # An instruction of AVX2 does at most 16 floating-point operations.
+        assert 1.0 < count / (workloads.get(name).flops / 16) < 6.0
+
+
 def test_more_instructions_than_recorded_are_noticed():
     _, worse = instruction_counts.compare({"tiny": 10_150.0}, {"tiny": 10_000})
     assert not worse

@@ -264,6 +264,27 @@ def test_the_bits_do_not_depend_on_threads(name):
 
 
 @BOTH
+def test_a_training_goes_on_from_a_checkpoint_to_the_same_bits(name, dtype, tmp_path):
+    class Stop(Callback):
+        at = 14
+
+        def on_epoch_end(self, epoch, logs=None):
+            if epoch == self.at:
+                raise KeyboardInterrupt
+
+    # More steps than L-BFGS remembers.
+    whole, losses = train(optimizers.get(name), 25, network(dtype))
+    saved = {"checkpoint": tmp_path / "c", "checkpoint_every": "epoch"}
+    with pytest.raises(KeyboardInterrupt):
+        train(optimizers.get(name), 25, network(dtype), callbacks=[Stop()], **saved)
+    Stop.at = None
+    saved |= {"resume": True, "callbacks": [Stop()]}
+    model, again = train(optimizers.get(name), 25, network(dtype), **saved)
+    np.testing.assert_array_equal(again, losses)
+    np.testing.assert_array_equal(model.flat_parameters.array(), whole.flat_parameters.array())
+
+
+@BOTH
 @pytest.mark.parametrize("weight", [None, WEIGHT, WEIGHT[:, np.newaxis]])
 def test_penalties_and_weights_are_part_of_the_minimum(name, weight):
     """At the end the gradient of the weighted loss is -l2 times the weights."""
