@@ -10,6 +10,7 @@ what fails can be looked at again: --first k --count 1.
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import random
 import struct
@@ -27,6 +28,8 @@ from fastmlp import files
 DATA = Path(__file__).resolve().parent / "data"
 MOST_MEMORY = 64 << 20
 MOST_SECONDS = 10.0
+# Of the whole process, so that what goes wrong ends here and not with the machine.
+MOST_ADDRESSES = 4 << 30
 
 
 class Raw(str):
@@ -110,6 +113,11 @@ def nodes(tree: object) -> list[tuple[list | dict, int | str]]:
     return found
 
 
+def value(rng: random.Random) -> object:
+    """Return a value of its own: what is put into a tree may be changed there."""
+    return copy.deepcopy(rng.choice(VALUES))
+
+
 def mutate_tree(rng: random.Random, tree: dict | list) -> object:
     """Change a few places of a JSON tree; the result may hold keys twice."""
     for _ in range(rng.choice((1, 1, 1, 2, 3))):
@@ -119,25 +127,22 @@ def mutate_tree(rng: random.Random, tree: dict | list) -> object:
         holder, key = rng.choice(places)
         kind = rng.randrange(8)
         if kind <= 2:
-            holder[key] = rng.choice(VALUES)
+            holder[key] = value(rng)
         elif kind == 3:
             del holder[key]
         elif kind == 4:
             other, place = rng.choice(places)
-            holder[key] = (
-                json.loads(json.dumps(other[place], default=str))
-                if place in (other if isinstance(other, dict) else range(len(other)))
-                else 0
-            )
+            holder[key] = copy.deepcopy(other[place])
         elif kind == 5 and isinstance(holder, dict):
             name = rng.choice(["units", "0.weight", "optimizer", "x", "__metadata__", "trainable"])
-            holder[name] = rng.choice(VALUES)
-        elif kind == 6 and isinstance(holder, list):
-            holder[key:key] = [holder[key]] * rng.choice((1, 2, 500))
+            holder[name] = value(rng)
+        elif kind == 6 and isinstance(holder, list) and len(places) < 2000:
+            times = rng.choice((1, 2, 500))
+            holder[key:key] = [copy.deepcopy(holder[key]) for _ in range(times)]
         elif isinstance(holder[key], dict) and holder[key]:
             pairs = list(holder[key].items())
             again = rng.choice(pairs)[0]
-            holder[key] = Twice([*pairs, (again, rng.choice(VALUES))])
+            holder[key] = Twice([*pairs, (again, value(rng))])
             break  # nothing walks through what is no dict any more
         elif isinstance(holder[key], (int, float)):
             holder[key] = holder[key] + rng.choice((-1, 1, 0.5, 2**32))
@@ -283,6 +288,10 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--folder", help="where the files are written, best in memory (/dev/shm)")
     options = parser.parse_args()
+    if sys.platform == "linux":
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_AS, (MOST_ADDRESSES, MOST_ADDRESSES))
     start = time.perf_counter()
     results = run(options.count, options.seed, options.first, options.folder)
     print(f"{options.count:,} files in {time.perf_counter() - start:.0f} s: {dict(results)}")
