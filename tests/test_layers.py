@@ -606,3 +606,32 @@ def test_a_layer_stands_in_one_place_only():
     with pytest.raises(ValueError, match="belongs to another model"):
         model_of(layer)
     del first
+
+
+@pytest.mark.parametrize("columns", [1, 3, 19, 300])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda n: fm.LayerNorm(),
+        lambda n: fm.BatchNorm(),
+        lambda n: fm.Scale(0.5, bias=True),
+        lambda n: fm.GaussianNoise(0.1),
+        lambda n: fm.Dropout(0.3),
+        lambda n: fm.Residual([fm.LayerNorm(), fm.Dense(n, "softplus")]),
+        lambda n: fm.Concat([[], [fm.Dense(3, "sigmoid"), fm.LayerNorm()], [fm.Dense(2)]]),
+    ],
+)
+def test_columns_that_do_not_exist_do_not_count(make, columns, dtype, isa):
+    # Behind such an activation the padding of the engine's matrices is not zero.
+    results = []
+    for backend in cases.BACKENDS:
+        model = model_of(fm.Dense(columns, "sigmoid"), make(columns), fm.Dense(3), dtype=dtype)
+        found = []
+        for training in (False, True):
+            y = model.forward(X, training=training, backend=backend)
+            found += [y, model.backward(np.cos(y)), model.flat_gradients.array().copy()]
+        results.append([*found, model.predict(X, backend=backend), numbers(model)])
+    # Of one column LayerNorm takes everything away, and what is left is divided by √eps.
+    bound = 1000 * cases.Shape((5, columns, columns, 3), 12).roundings * np.finfo(dtype).eps
+    for actual, expected in zip(*results, strict=True):
+        np.testing.assert_allclose(actual, expected, rtol=0, atol=bound)
