@@ -11,9 +11,11 @@ import pytest
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
 _reason = "benchmarks/ is not beside tests/"
 workloads = pytest.importorskip("workloads", reason=_reason)
+bench_toolbox = pytest.importorskip("bench_toolbox", reason=_reason)
 harness = pytest.importorskip("harness", reason=_reason)
 instruction_counts = pytest.importorskip("instruction_counts", reason=_reason)
 machine = pytest.importorskip("machine", reason=_reason)
+mnist_accuracy = pytest.importorskip("mnist_accuracy", reason=_reason)
 nielsen_table = pytest.importorskip("nielsen_table", reason=_reason)
 numpy_loop = pytest.importorskip("peers.numpy_loop", reason=_reason)
 peers = pytest.importorskip("peers", reason=_reason)
@@ -376,3 +378,43 @@ def test_more_instructions_than_recorded_are_noticed():
     assert worse
     assert table[1][1:4] == ["10,250", "10,000", "+2.5 %"]
     assert table[2][3] == "new"
+
+
+# --- the toolbox ---
+
+
+def test_every_tool_trains_and_is_compared_with_its_plain_form():
+    small = replace(SMALL, sizes=(5, 7, 4, 3), activation="relu", batches=2)
+    seconds = bench_toolbox.measure(small, bench_toolbox.WAYS, 1, 1)
+    assert all(len(times) == 1 and times[0] > 0 for times in seconds.values())
+    assert {way.plain for way in bench_toolbox.WAYS} <= set(seconds)
+
+
+def test_a_missed_goal_is_said():
+    ways = [way for way in bench_toolbox.WAYS if way.name in ("plain Adam", "ema", "clip_norm")]
+    seconds = {"plain Adam": [1.0, 2.0, 1.0], "ema": [1.2, 2.4, 9.0], "clip_norm": [1.3, 2.6, 1.0]}
+    table, met = bench_toolbox.table_of(ways, seconds, 10)
+    assert not met
+    assert [row[2:] for row in table[2:]] == [["1.30", "1.25", "above"], ["1.20", "1.25", ""]]
+
+
+def test_accuracies_are_compared_with_their_goals():
+    runs = [mnist_accuracy.Run(accuracy, 2.0) for accuracy in (97.7, 97.9, 98.1)]
+    task, other = mnist_accuracy.TASKS
+    table, met = mnist_accuracy.table_of([(task, runs, 20.0), (other, runs[:1], None)])
+    assert not met
+    assert table[1][2:] == ["97.90", "97.70", "98.10", "97.84", "2.00", "20.00 (10.0 ×)"]
+    assert table[2][-1] == "–"
+    assert mnist_accuracy.table_of([(task, runs, None)])[1]
+
+
+@pytest.mark.parametrize("number", range(2))
+def test_a_task_trains_on_images(number):
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 10, 400)
+    x = rng.random((400, 784), np.float32)
+    data = {"x": x[:40], "y": np.eye(10, dtype=np.float32)[labels[:40]]}
+    data |= {"x_val": x[40:], "y_val": labels[40:], "x_test": x[:20], "y_test": labels[:20]}
+    run = mnist_accuracy.TASKS[number].train(data, 0, 2)
+    assert 0.0 <= run.accuracy <= 100.0
+    assert run.seconds > 0.0
