@@ -143,12 +143,6 @@ def log1p_weight(z: Real) -> Real:
     return z / 2 + mp.mpf(1) / 50
 
 
-def erf_remainder(z: Real) -> Real:
-    """erf(x)/x - 1 where z = x²"""
-    x = mp.sqrt(z)
-    return mp.erf(x) / x - 1 if z else 2 / mp.sqrt(mp.pi) - 1
-
-
 def scaled_normal_tail(u: Real) -> Real:
     """e^(u²/2) Φ(-u), Φ the normal distribution"""
     return mp.exp(u * u / 2) * mp.erfc(u / mp.sqrt(2)) / 2
@@ -191,12 +185,6 @@ class Precision:
         )
         self.array("LOG1P_POLY", c)
 
-    def erf(self, degree: int) -> None:
-        ends = mp.mpf(0), mp.mpf(1)
-        c, error = polynomial(erf_remainder, degree, lambda z: mp.mpf(1), *ends, self.bits)
-        print(f"/* erf x = x + x p(x²), |x| <= 1; error {size(error)} */")
-        self.array("ERF_POLY", c)
-
     def tail(self, above: int, below: int, end: str) -> None:
         p, q, error = rational(scaled_normal_tail, above, below, mp.mpf(0), mp.mpf(end), self.bits)
         print(f"/* e^(u²/2) Φ(-u) = above(u) / below(u), 0 <= u <= {end}; error {size(error)} */")
@@ -216,14 +204,12 @@ if __name__ == "__main__":
     single.logarithms()
     single.exp(4)
     single.log1p(3)
-    single.erf(6)
     single.tail(4, 5, "14.4")
     print("#else")
     double = Precision(53, 17, 12)
     double.logarithms()
     double.exp(10)
     double.log1p(9)
-    double.erf(12)
     double.tail(10, 11, "38.6")
     print("#endif")
     print("/* clang-format on */")

@@ -19,7 +19,7 @@
 
 #include "kernels/activations.inc"
 
-#define FUNCTIONS(X) X(exp) X(exp_nonpositive) X(expm1) X(tanh) X(sigmoid) X(log) X(log1p) X(softplus) X(erf)
+#define FUNCTIONS(X) X(exp) X(exp_nonpositive) X(tanh) X(sigmoid) X(log) X(log1p) X(softplus)
 
 #define OVER_ARRAY(name)                                                                                               \
     static void over_##name(real *y, const real *x, size_t n) {                                                        \
