@@ -26,10 +26,11 @@ CORE_SOURCES = [*(str(path) for path in sorted(CSRC.glob("*.c"))), str(ISA / "di
 
 # No flag may change a result: contraction is off (a fused multiply-add is written where it is
 # meant), and without math-errno a square root may be an instruction. LTO is off because it would
-# carry the flags of an instruction set from its files into shared code.
+# carry the flags of an instruction set from its files into shared code. Unwind tables and symbols
+# would only make the package larger.
 COMMON_FLAGS = {
     "unix": "-std=c11 -O3 -g0 -Wall -Wextra -fvisibility=hidden"
-    " -ffp-contract=off -fno-math-errno -fno-lto",
+    " -fno-asynchronous-unwind-tables -ffp-contract=off -fno-math-errno -fno-lto",
     # clang-cl reads -Wall as -Weverything, so the usual warnings are asked for as /W4.
     "msvc": "/std:c11 /W4 /clang:-O3 /clang:-ffp-contract=off /clang:-fno-math-errno",
 }
@@ -239,12 +240,13 @@ if sys.platform == "darwin":
     os.environ.setdefault("ARCHFLAGS", f"-arch {os.uname().machine}")
 
 windows = sys.platform == "win32"
+strip = ["-Wl,--strip-all"] if sys.platform == "linux" else []
 native = Extension(
     "fastmlp._native",
     ["src/fastmlp/_native.pyx"],
     include_dirs=[str(CSRC)],
     extra_compile_args=[] if windows else ["-g0", "-fno-lto", "-fvisibility=hidden"],
-    extra_link_args=[] if windows else ["-fno-lto", "-pthread", "-lm"],
+    extra_link_args=[] if windows else ["-fno-lto", "-pthread", "-lm", *strip],
 )
 native.cython_directives = {"language_level": 3}
 

@@ -84,7 +84,7 @@ class FastPredict:
     def __init__(
         self,
         program: Program,
-        in_place: Program,
+        in_place: Program | None,
         vectors: tuple[Any, ...],
         columns: int,
         dtype: np.dtype,

@@ -89,6 +89,7 @@ cdef extern from "kernels/table.h" nogil:
         int block
         int lanes
         int tile_rows
+        int in_place
         const fm_activation *activations
         const fm_loss *losses
         const fm_optimizer *optimizers
@@ -335,7 +336,7 @@ def reads_in_place(x, int bits):
     source.row_stride = view.strides[0] if view.ndim == 2 else 0
     source.col_stride = view.strides[1] if view.ndim == 2 else 0
     PyBuffer_Release(&view)
-    return _stands(&source, bits)
+    return fm_kernels_current(bits).in_place and _stands(&source, bits)
 
 
 cdef class Program:
@@ -546,7 +547,7 @@ cdef class FastPredict:
     ----------
     program : Program
         Of one row, on one thread.
-    in_place : Program
+    in_place : Program or None
         The same for rows that can be read where they stand.
     vectors : tuple
         Flat vectors whose `touched` says that the panels may be out of date.
@@ -589,7 +590,7 @@ cdef class FastPredict:
             call.source[0].row_stride, call.source[0].col_stride = view.strides[0], view.strides[1]
             call.last, call.batch_rows, call.n_rows = rows, 1, rows
             call.out, call.out_stride = <char *>result.buf, result.strides[0]
-            if _stands(&call.source[0], self.program.program.bits):
+            if self.in_place is not None and _stands(&call.source[0], self.program.program.bits):
                 fm_run(&self.in_place.program, &call)
             else:
                 fm_run(&self.program.program, &call)

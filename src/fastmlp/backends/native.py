@@ -500,10 +500,10 @@ class Executor(BaseExecutor):
             and not logits
             and programs.multiply_adds <= _FAST_MULTIPLY_ADDS
         ):
-            one_row, in_place = (
-                self._prediction(self._lower(1, keep=False, in_place=place), 1)
-                for place in (False, True)
-            )
+            one_row = self._prediction(self._lower(1, keep=False), 1)
+            in_place = None
+            if self._reads_in_place(out):  # the kernels can, whatever the rows of this call were
+                in_place = self._prediction(self._lower(1, keep=False, in_place=True), 1)
             vectors = (self.model.flat_parameters, self.model.flat_states)
             self.fast_predict = _native.FastPredict(
                 one_row, in_place, vectors, out.shape[1], self.model.dtype, _FAST_ROWS
