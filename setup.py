@@ -30,7 +30,8 @@ CORE_SOURCES = [*(str(path) for path in sorted(CSRC.glob("*.c"))), str(ISA / "di
 # would only make the package larger.
 COMMON_FLAGS = {
     "unix": "-std=c11 -O3 -g0 -Wall -Wextra -fvisibility=hidden"
-    " -fno-asynchronous-unwind-tables -ffp-contract=off -fno-math-errno -fno-lto",
+    " -fno-unswitch-loops -fno-split-loops -fno-asynchronous-unwind-tables"
+    " -ffp-contract=off -fno-math-errno -fno-lto",
     # clang-cl reads -Wall as -Weverything, so the usual warnings are asked for as /W4.
     "msvc": "/std:c11 /W4 /clang:-O3 /clang:-ffp-contract=off /clang:-fno-math-errno",
 }
