@@ -91,7 +91,7 @@ def test_flags_of_an_instruction_set_stay_in_its_files(build):
         name = Path(source).stem.rpartition("_")[0] if "/isa/" in source else ""
         seen.add(name)
         special = [word for word in command if word.startswith("-m") and word not in OF_PYTHON]
-        assert special == flags_of.get(name, []), source
+        assert special == [flag for flag in flags_of.get(name, []) if flag.startswith("-m")], source
         assert "-ffp-contract=off" in command
         assert "-O3" in command
         assert not {"-ffast-math", "-Ofast", "-funsafe-math-optimizations"} & set(command)

@@ -51,6 +51,9 @@ if TYPE_CHECKING:  # what _LAZY says, for type checkers and editors
     from fastmlp.descent import minimize as minimize
     from fastmlp.estimators import MLPClassifier as MLPClassifier
     from fastmlp.estimators import MLPRegressor as MLPRegressor
+    from fastmlp.exports.keras import from_keras as from_keras
+    from fastmlp.exports.sklearn import from_sklearn as from_sklearn
+    from fastmlp.exports.torch import from_torch as from_torch
     from fastmlp.files import load as load
     from fastmlp.files import load_metadata as load_metadata
     from fastmlp.files import load_optimizer as load_optimizer
