@@ -52,16 +52,16 @@ class Model:
     def __init__(self, shapes=((3, 2), (2,), (2, 1), (1,)), dtype=np.float64, frozen=()):
         names = [f"{i // 2}.{'bias' if i % 2 else 'weight'}" for i in range(len(shapes))]
         specs = [ParameterSpec(n, s, "zeros") for n, s in zip(names, shapes, strict=True)]
-        self.specs = place(specs, np.dtype(dtype))
+        self.parameter_specs = place(specs, np.dtype(dtype))
         self.frozen = frozen
-        size = sum(spec.size for spec in self.specs)
+        size = sum(spec.size for spec in self.parameter_specs)
         self.flat_parameters = FlatVector(size, dtype)
         self.flat_gradients = FlatVector(size, dtype)
-        self.parameters = Parameters(self.specs, self.flat_parameters)
+        self.parameters = Parameters(self.parameter_specs, self.flat_parameters)
         self.flat_parameters.array()[...] = np.linspace(-1.0, 1.0, size)
 
     def trainable_slices(self):
-        free = [spec for spec in self.specs if spec.name not in self.frozen]
+        free = [spec for spec in self.parameter_specs if spec.name not in self.frozen]
         return [slice(spec.offset, spec.offset + spec.size) for spec in free]
 
     def backward(self, step):

@@ -83,7 +83,7 @@ def write(
     import json
 
     package = _package()
-    from safetensors.numpy import save_file
+    from safetensors.numpy import save
 
     # The sizes in an entry take about so much; the package writes no longer ones.
     length = len(json.dumps([dict(metadata), list(arrays)])) + 120 * len(arrays)
@@ -92,7 +92,8 @@ def write(
         raise ValueError(f"{message}; a file may have {MAX_HEADER:,}")
     try:
         with replacing(path) as temporary:
-            save_file(dict(arrays), temporary, dict(metadata))
+            # Not save_file, which has a temporary file of its own, and leaves it when it is killed.
+            temporary.write_bytes(save(dict(arrays), dict(metadata)))
     except package.SafetensorError as error:
         raise OSError(f"{path} could not be written: {error}") from error
 
