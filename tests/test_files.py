@@ -119,7 +119,7 @@ class TestSaving:
         network.states["0.scale"] = [1, 1, np.float32(1e-45)]
         network.save(path)
 
-    @pytest.mark.parametrize("fault", ["safetensors.numpy.save_file", "os.replace", "os.fsync"])
+    @pytest.mark.parametrize("fault", ["safetensors.numpy.save", "os.replace", "os.fsync"])
     def test_a_failed_save_leaves_the_old_file_and_no_other(self, path, monkeypatch, fault):
         make(seed=1).save(path)
         before = path.read_bytes()
