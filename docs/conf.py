@@ -43,6 +43,8 @@ napoleon_google_docstring = False
 napoleon_use_rtype = False
 napoleon_use_ivar = True  # attributes of a class in its own text, not a second time as members
 default_role = "code"
+# Activation is a function and a layer; a type in a signature says which by its module.
+suppress_warnings = ["ref.python"]
 
 # Links into other projects' documentation need the network; without it they stay plain text.
 intersphinx_mapping: dict[str, tuple[str, None]] = {}
