@@ -25,11 +25,11 @@ if TYPE_CHECKING:
     from fastmlp.activations import Activation
     from fastmlp.callbacks import Callback
     from fastmlp.graph import Graph
+    from fastmlp.history import History
     from fastmlp.initializers import InitializerLike
     from fastmlp.loss_base import Loss
     from fastmlp.metrics import Metric
     from fastmlp.optimizer_base import Optimizer
-    from fastmlp.training import History
 
 
 class Sequential(Exports, Network):

@@ -1,11 +1,11 @@
-"""Training: epochs of mini-batches in spans, validation, history, and what happens if it diverges.
+"""Training: steps and epochs of mini-batches, and what happens if it diverges.
 
-A backend is handed spans of mini-batches, see `fastmlp.spans`.
+A backend is handed spans of mini-batches, see `fastmlp.spans`. What `fit` does between the epochs
+is in `fastmlp.fitting`.
 """
 
 from __future__ import annotations
 
-import time
 from contextlib import contextmanager
 from itertools import islice
 from math import isfinite
@@ -14,15 +14,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fastmlp import _native, backends, optimizers
-from fastmlp.bundles import Bundles
-from fastmlp.checkpoint_data import settings_of
-from fastmlp.checkpoints import Keeper, Position, load, save
+from fastmlp.checkpoints import Position, load, save
 from fastmlp.config import check_threads
 from fastmlp.errors import DivergenceError, check_flag, check_integer, check_number, shown
 from fastmlp.evaluation import Evaluator
-from fastmlp.history import History
-from fastmlp.progress import Progress
-from fastmlp.sources import Source, is_stream
+from fastmlp.sources import Source
 from fastmlp.spans import Spans
 
 if TYPE_CHECKING:
@@ -34,11 +30,14 @@ if TYPE_CHECKING:
 
     from fastmlp.backends import BaseExecutor
     from fastmlp.callbacks import Callback, CallbackList
+    from fastmlp.checkpoints import Keeper
     from fastmlp.class_weights import ClassWeights
+    from fastmlp.history import History
     from fastmlp.loss_base import Loss
     from fastmlp.metrics import Metric
     from fastmlp.model import Sequential
     from fastmlp.optimizer_base import Optimizer, OptimizerState
+    from fastmlp.progress import Progress
     from fastmlp.streams import Stream
 
     # A source, the order of its rows (None: as they stand), and the rows of a mini-batch.
@@ -179,14 +178,14 @@ class Trainer:
         own = None
         if self.optimizer.state_for(self.model).averaged:
             own = self.model.flat_parameters.array().copy()
-            self._take_average()
+            self.take_average()
         try:
             yield self.model
         finally:
             if own is not None:
                 self.model.flat_parameters.array()[...] = own
 
-    def _take_average(self) -> None:
+    def take_average(self) -> None:
         """Give the model the average of what is trained, if there is one."""
         state = self.optimizer.state_for(self.model)
         if state.averaged:
@@ -289,7 +288,7 @@ class Trainer:
         TypeError, ValueError, DivergenceError, RuntimeError
             As for `Sequential.fit`.
         """
-        seed = self._seed(seed)
+        seed = self.checked_seed(seed)
         shuffle = check_flag("shuffle", shuffle)
         seen = self._scanned[0] is x and self._scanned[1] is y
         source = self.check(x, y, sample_weight, finite=not seen)
@@ -298,10 +297,10 @@ class Trainer:
         with exclusive(self.model):
             self.prepare(source.columns, source).seed = seed
             number = self.optimizer.state_for(self.model).epoch
-            loss, _ = self._run(self.portions(source, shuffle, seed), number)
+            loss, _ = self.run_epoch(self.portions(source, shuffle, seed), number)
         return loss
 
-    def _run(
+    def run_epoch(
         self,
         portions: Iterable[Portion],
         number: int,
@@ -407,146 +406,27 @@ class Trainer:
         TypeError, ValueError, DivergenceError, RuntimeError
             As for `Sequential.fit`.
         """
-        epochs = check_integer("epochs", epochs, low=1)
-        shuffle = check_flag("shuffle", shuffle)
-        seed = self._seed(seed)
-        # Who trains many networks at once gives a bar that is common to all.
-        shared_bar = progress if hasattr(progress, "advance") else None
-        if shared_bar is None and progress is not None:
-            check_flag("progress", progress)
-        split = check_number("validation_split", validation_split, 0.0, 1.0, open_high=True)
-        if split > 0.0 and validation_data is not None:
-            raise ValueError("give validation_data or validation_split, not both")
-        evaluator = Evaluator(self.model, self.loss, metrics)
-        hooks = _check_callbacks(callbacks)
-        keeper = self._keeper(checkpoint, checkpoint_every, resume)
-        if is_stream(x, y):
-            data = self._stream(x, evaluator, epochs, split, sample_weight, validation_data)
-        else:
-            data = evaluator.check(x, y, sample_weight)
-        validation = _check_validation(evaluator, validation_data, data.columns)
-        if split > 0.0:
-            data, validation = data.split(split)
-        weighed = self._weighed(data) if isinstance(data, Source) else data
+        from fastmlp.fitting import Fit
+
+        run = Fit(
+            self,
+            x,
+            y,
+            epochs=epochs,
+            shuffle=shuffle,
+            seed=seed,
+            validation_data=validation_data,
+            validation_split=validation_split,
+            metrics=metrics,
+            callbacks=callbacks,
+            progress=progress,
+            sample_weight=sample_weight,
+            checkpoint=checkpoint,
+            checkpoint_every=checkpoint_every,
+            resume=resume,
+        )
         with exclusive(self.model):
-            batches = data.batches(self.batch_size)
-            bar = shared_bar or Progress(progress, epochs, batches)
-            history = History()
-            number = 0
-            if keeper is not None:
-                self.prepare(data.columns)
-                labels = evaluator.labels
-                settings = settings_of(
-                    self, weighed, validation, shuffle=shuffle, seed=seed, metrics=labels
-                )
-                keeper.begin(history, hooks, settings, batches)
-                number = keeper.epoch
-                bar.skip(number * (batches or 0))
-            self.prepare(data.columns, data).seed = seed
-            self.model.stop_training = False
-            if hooks is not None:
-                params = {"epochs": epochs, "steps": batches}
-                hooks.begin(self, params | ({"initial_epoch": number} if number else {}))
-            if keeper is not None:
-                keeper.callbacks()
-                self.model.stop_training = keeper.stopped
-            quiet = hooks is None and validation is None and not evaluator.labels
-            quiet = quiet and (keeper is None or keeper.timed)
-            bundles = Bundles(self, weighed, shuffle, seed, quiet)
-            together = 1
-            try:
-                while number < epochs and not self.model.stop_training:
-                    bundle = bundles.run(together) if together > 1 else None
-                    if bundle is not None:
-                        losses, seconds = bundle
-                        for loss in losses:
-                            history.add({"loss": loss}, seconds / together, weighed.n)
-                        number += together
-                        bar.begin_epoch(number - 1)
-                        bar.advance(together * batches, losses[-1])
-                        if keeper is not None:
-                            keeper.finished(number, False)
-                        together = bundles.count(epochs - number, seconds / together)
-                        continue
-                    bar.begin_epoch(number)
-                    start = time.perf_counter()
-                    if keeper is not None and keeper.midway:
-                        start -= keeper.spent
-                    elif hooks is not None:
-                        hooks.on_epoch_begin(number)
-                        start = time.perf_counter()
-                    try:
-                        portions = self.portions(weighed, shuffle, seed)
-                        loss, samples = self._run(portions, number, hooks, bar, keeper)
-                    except DivergenceError as error:
-                        if hooks is None or not hooks.on_divergence(error):
-                            raise
-                        self.model.stop_training = True
-                        break
-                    seconds = time.perf_counter() - start
-                    with self.averaged_weights():
-                        logs = self._measure(loss, evaluator, data, validation)
-                    if hooks is not None:
-                        hooks.on_epoch_end(number, logs)
-                    history.add(logs, seconds, samples)
-                    number += 1
-                    together = bundles.count(epochs - number, seconds)
-                    if keeper is not None:
-                        keeper.finished(number, self.model.stop_training)
-            finally:
-                bar.close()
-            if keeper is not None:
-                keeper.finished(number, self.model.stop_training, last=True)
-            self._take_average()
-            if hooks is not None:
-                hooks.on_train_end()
-        return history
-
-    def _stream(
-        self,
-        x: Any,
-        evaluator: Evaluator,
-        epochs: int,
-        split: float,
-        sample_weight: Any,
-        validation_data: Any,
-    ) -> Stream:
-        from fastmlp.streams import Stream
-
-        if self.optimizer.full_batch:
-            raise ValueError(
-                f"{type(self.optimizer).__name__} needs all samples in each step, not a stream of "
-                "batches: give x and y as arrays"
-            )
-        if split > 0.0 or sample_weight is not None:
-            raise ValueError(
-                "validation_split and sample_weight do not go with a stream of batches: give "
-                "validation_data, and batches (x, y, sample_weight)"
-            )
-        if self._class_weights is not None and self._class_weights.balanced:
-            raise ValueError(
-                "class_weight='balanced' counts all targets: for a stream of batches, give a dict"
-            )
-        if evaluator.labels and validation_data is None:
-            raise ValueError(
-                "metrics of a stream of batches are taken on validation_data, which is missing"
-            )
-        return Stream(x, evaluator, epochs)
-
-    def _measure(
-        self,
-        loss: float,
-        evaluator: Evaluator,
-        data: Source | Stream,
-        validation: Source | None,
-    ) -> dict[str, float]:
-        logs = {"loss": loss}
-        if evaluator.labels and isinstance(data, Source):
-            logs.update(evaluator.metrics(self._executor, data))
-        if validation is not None:
-            values = evaluator.evaluate(self._executor, validation)
-            logs.update({f"val_{name}": value for name, value in values.items()})
-        return logs
+            return run.run()
 
     # --- checkpoints ---
 
@@ -600,26 +480,20 @@ class Trainer:
             load(path, self)
             self._fast_step = None
 
-    def _keeper(self, path: Any, every: Any, resume: Any) -> Keeper | None:
-        if path is not None:
-            return Keeper(self, path, every, resume)
-        if check_flag("resume", resume):
-            raise ValueError("resume needs checkpoint, the path of the file to go on from")
-        return None
-
     # --- what all ways of training need ---
 
     def check(self, x: Any, y: Any, sample_weight: Any = None, *, finite: bool = True) -> Source:
         """Return checked data, with the weights of their classes; see `Evaluator.check`."""
-        return self._weighed(self._evaluator.check(x, y, sample_weight, finite=finite))
+        return self.weighed(self._evaluator.check(x, y, sample_weight, finite=finite))
 
-    def _weighed(self, source: Source) -> Source:
+    def weighed(self, source: Source) -> Source:
         """Return data with the weights of their classes."""
         if self._class_weights is None:
             return source
         return self._class_weights.apply(source, self.model.sizes_after(source.columns)[-1])
 
-    def _seed(self, seed: int | None) -> int:
+    def checked_seed(self, seed: int | None) -> int:
+        """Return the seed of a training; by default the model's."""
         if seed is None:
             return self.model.seed
         return check_integer("seed", seed, low=0, high=_LARGEST_SEED)
@@ -667,7 +541,7 @@ class Trainer:
         if not isinstance(data, Source):
             for source in data.sources():
                 self.model.check_batch(source.n)
-                yield self._weighed(source), None, source.n
+                yield self.weighed(source), None, source.n
             return
         size = min(self.batch_size or data.n, data.n)
         order = None
@@ -719,27 +593,3 @@ def _check_batch_size(batch_size: object) -> int | None:
     if isinstance(batch_size, str):
         raise ValueError(f"batch_size must be an integer >= 1, None or 'full'; got {batch_size!r}")
     return check_integer("batch_size (or None, or 'full')", batch_size, low=1)
-
-
-def _check_validation(evaluator: Evaluator, data: Any, columns: int) -> Source | None:
-    if data is None:
-        return None
-    if not isinstance(data, (tuple, list)) or len(data) not in (2, 3):
-        raise TypeError(
-            f"validation_data must be (x, y) or (x, y, sample_weight); got {shown(data)}"
-        )
-    try:
-        return evaluator.check(*data, columns=columns)
-    except (TypeError, ValueError) as error:
-        raise type(error)(f"validation_data: {error}") from error
-
-
-def _check_callbacks(callbacks: Any) -> CallbackList | None:
-    if not hasattr(callbacks, "__iter__"):
-        raise TypeError(f"callbacks must be a list of callbacks; got {shown(callbacks)}")
-    given = list(callbacks)
-    if not given:
-        return None
-    from fastmlp.callbacks import CallbackList
-
-    return CallbackList(given)

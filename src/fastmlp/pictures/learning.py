@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from numpy.typing import ArrayLike
 
+    from fastmlp.history import History
     from fastmlp.loss_base import Loss
     from fastmlp.model import Sequential
-    from fastmlp.training import History
 
 # A curve is not followed further when it has left the picture: in units of the first loss.
 _CEILING = 20.0
