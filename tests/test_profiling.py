@@ -39,8 +39,11 @@ def test_a_profile_needs_known_sizes():
 
 
 def test_a_profile_draws_its_roofline():
-    pytest.importorskip("matplotlib")
+    pytest.importorskip("matplotlib").use("Agg")
+    import matplotlib.pyplot as plt
+
     profile = fm.profile(fm.MLP([5, 7, 2], seed=0), 4, seconds=0.01)
     axes = profile.plot()
     assert axes.get_xlabel() == "operations per byte"
     assert len(axes.get_lines()) >= 5  # four products and more, and the peak
+    plt.close(axes.figure)

@@ -19,7 +19,7 @@ from fastmlp.config import get_num_threads
 from fastmlp.errors import check_integer, check_number
 
 if TYPE_CHECKING:
-    from typing import Any
+    from matplotlib.axes import Axes
 
     from fastmlp.backends.lowering import Lowered, Lowering
     from fastmlp.loss_base import Loss
@@ -182,12 +182,13 @@ class Profile:
         ]
         return "\n".join(lines)
 
-    def plot(self, ax: Any = None) -> Any:
+    def plot(self, ax: Axes | None = None) -> Axes:
         """Draw the roofline: rate over operations per byte, one point a product.
 
         Parameters
         ----------
         ax : matplotlib.axes.Axes, optional
+            By default those of a new figure.
 
         Returns
         -------
@@ -198,21 +199,16 @@ class Profile:
         ImportError
             If matplotlib is not installed.
         """
-        if ax is None:
-            try:
-                from matplotlib.figure import Figure
-            except ImportError as error:
-                message = 'drawing needs matplotlib: pip install "fastmlp[plots]"'
-                raise ImportError(message) from error
-            ax = Figure(layout="constrained").subplots()
+        from fastmlp.pictures.canvas import axes, finish
+
+        ax = axes(ax)
         products = [step for step in self.steps if step.flops]
         for step in products:
             ax.plot(step.flops / step.bytes, step.gflops, "o", label=step.name)
         ax.axhline(self.peak.gflops, color="black", linewidth=1)
         ax.annotate("peak", (1, self.peak.gflops), (2, 3), textcoords="offset points")
-        ax.set(xscale="log", yscale="log", xlabel="operations per byte", ylabel="GFLOP/s")
-        ax.legend(fontsize="small")
-        return ax
+        ax.set(xscale="log", yscale="log")
+        return finish(ax, x="operations per byte", y="GFLOP/s", legend=True)
 
 
 def profile(

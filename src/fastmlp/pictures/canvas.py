@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 # Colours that readers with any colour vision tell apart: M. Okabe and K. Ito, "Color Universal
 # Design" (2008). Black text and the yellow, too light on white, are left out.
@@ -27,11 +28,27 @@ def pyplot() -> Any:
     ImportError
         If matplotlib is not installed.
     """
+    return _imported("matplotlib.pyplot")
+
+
+def figure(width: float, height: float) -> Figure:
+    """Return a new figure of this size in inches, which belongs to no window.
+
+    Raises
+    ------
+    ImportError
+        If matplotlib is not installed.
+    """
+    return _imported("matplotlib.figure").Figure(figsize=(width, height), layout="constrained")
+
+
+def _imported(module: str) -> Any:
+    from importlib import import_module
+
     try:
-        import matplotlib.pyplot as plt
+        return import_module(module)
     except ImportError as error:
         raise ImportError('pictures need matplotlib: pip install "fastmlp[plots]"') from error
-    return plt
 
 
 def axes(ax: Axes | None, width: float = 6.4, height: float = 4.4) -> Axes:

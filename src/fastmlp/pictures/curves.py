@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fastmlp.errors import choose, shown
-from fastmlp.pictures.canvas import COLOURS, axes, finish
+from fastmlp.pictures.canvas import COLOURS, axes, figure, finish
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -105,19 +105,14 @@ def training_curves(
         If there is no loss in the history, or no epoch.
     """
     table = _table(history)
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        message = 'drawing needs matplotlib: pip install "fastmlp[plots]"'
-        raise ImportError(message) from error
     names = [name for name in table if not name.startswith("val_")]
-    figure = Figure(figsize=(4.8 * len(names), 3.6), layout="constrained")
-    panels = figure.subplots(1, len(names), squeeze=False)[0]
+    drawing = figure(4.8 * len(names), 3.6)
+    panels = drawing.subplots(1, len(names), squeeze=False)[0]
     for panel, name in zip(panels, names, strict=True):
         curves(table, panel, name=name, validation_name=validation_name)
     if title is not None:
-        figure.suptitle(title)
-    return figure
+        drawing.suptitle(title)
+    return drawing
 
 
 def _table(history: History | Curves) -> Curves:
