@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fastmlp.errors import shown
-
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import Any
@@ -42,16 +40,10 @@ def average(models: Iterable[Sequential]) -> Sequential:
     --------
     >>> model = fm.average([fm.load(path) for path in sorted(folder.glob("epoch-*.st"))])
     """
-    from fastmlp.model import Sequential
+    from fastmlp.model import check_models
 
-    if isinstance(models, Sequential) or not hasattr(models, "__iter__"):
-        raise TypeError(f"models must be a list of models; got {shown(models)}")
-    models = list(models)
-    if not models:
-        raise ValueError("models must hold at least one model; got none")
+    models = check_models(models)
     for index, model in enumerate(models):
-        if not isinstance(model, Sequential):
-            raise TypeError(f"models[{index}] must be a Sequential or MLP; got {shown(model)}")
         if model.input_size is None:
             raise ValueError(f"models[{index}] has no parameters yet: its sizes are not known")
         if model.needs_data:

@@ -177,16 +177,9 @@ def _names() -> tuple[set[str], set[str]]:
 
 
 def _jobs(models: Any, x: Any, y: Any, settings: Any, shared: Mapping[str, Any]) -> list[_Job]:
-    from fastmlp.model import Sequential
+    from fastmlp.model import check_models
 
-    if isinstance(models, Sequential) or not hasattr(models, "__iter__"):
-        raise TypeError(f"models must be a list of networks; got {shown(models)}")
-    models = list(models)
-    if not models:
-        raise ValueError("models must hold at least one network; got none")
-    for index, model in enumerate(models):
-        if not isinstance(model, Sequential):
-            raise TypeError(f"models[{index}] must be a Sequential or MLP; got {shown(model)}")
+    models = check_models(models)
     if len({id(model) for model in models}) < len(models):
         raise ValueError("models must be different objects; one is there twice")
     if settings is None:

@@ -592,6 +592,25 @@ class MLP(Sequential):
         )
 
 
+def check_models(models: Any) -> list[Sequential]:
+    """Return a list of models.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If it is none, holds no model, or anything else.
+    """
+    if isinstance(models, Sequential) or not hasattr(models, "__iter__"):
+        raise TypeError(f"models must be a list of models; got {shown(models)}")
+    models = list(models)
+    if not models:
+        raise ValueError("models must hold at least one model; got none")
+    for index, model in enumerate(models):
+        if not isinstance(model, Sequential):
+            raise TypeError(f"models[{index}] must be a Sequential or MLP; got {shown(model)}")
+    return models
+
+
 def _check_out(out: object, shape: tuple[int, int], dtype: np.dtype) -> None:
     if not isinstance(out, np.ndarray):
         raise TypeError(f"out must be an array; got {shown(out)}")
