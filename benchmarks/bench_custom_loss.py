@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import time
 
 import fastmlp as fm
+import harness
 import report
 import workloads
 from fastmlp import graph as g
@@ -42,13 +42,11 @@ def measure(workload: workloads.Workload, rounds: int, threads: int | None) -> d
         )
         for way, (loss, activation) in WAYS.items()
     }
-    seconds: dict[str, list[float]] = {way: [] for way in WAYS}
-    for turn in range(-2, rounds):  # at first the engine looks for its best program
-        for way, trainer in trainers.items():
-            start = time.perf_counter()
-            trainer.epoch(data.x, data.y, seed=turn + 2)
-            if turn >= 0:
-                seconds[way].append(time.perf_counter() - start)
+    epochs = {
+        way: lambda seed, trainer=trainer: trainer.epoch(data.x, data.y, seed=seed)
+        for way, trainer in trainers.items()
+    }
+    seconds = harness.take_turns(epochs, rounds)
     return {way: statistics.median(times) for way, times in seconds.items()}
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,6 +17,7 @@ from typing import Any
 import numpy as np
 
 import fastmlp as fm
+import harness
 import report
 import workloads
 
@@ -105,14 +105,7 @@ def measure(
     """Return the seconds of the epochs of each way, a number for each turn."""
     data = workload.data()
     epochs = {way.name: epoch_of(way, workload, data, threads) for way in ways}
-    seconds: dict[str, list[float]] = {name: [] for name in epochs}
-    for turn in range(-2, rounds):  # at first the engine looks for its best program
-        for name, epoch in epochs.items():
-            start = time.perf_counter()
-            epoch(turn + 2)
-            if turn >= 0:
-                seconds[name].append(time.perf_counter() - start)
-    return seconds
+    return harness.take_turns(epochs, rounds)
 
 
 def table_of(

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -80,6 +81,30 @@ class Process:
             self._process.wait()
         self._process.stdout.close()
         self._log.close()
+
+
+def take_turns(
+    ways: Mapping[str, Callable[[int], object]], rounds: int, unmeasured: int = 2
+) -> dict[str, list[float]]:
+    """Call functions of this process in turn, A B C A B C …; return the seconds of each call.
+
+    Parameters
+    ----------
+    ways : mapping of str to callable
+        Each is given the number of the turn, from 0.
+    rounds : int
+        Turns that are measured.
+    unmeasured : int
+        Turns before them, in which the engine looks for its best program.
+    """
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    for turn in range(unmeasured + rounds):
+        for name, way in ways.items():
+            start = time.perf_counter()
+            way(turn)
+            if turn >= unmeasured:
+                seconds[name].append(time.perf_counter() - start)
+    return seconds
 
 
 @dataclass
