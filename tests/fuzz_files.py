@@ -291,7 +291,10 @@ def main() -> None:
     if sys.platform == "linux":
         import resource
 
-        resource.setrlimit(resource.RLIMIT_AS, (MOST_ADDRESSES, MOST_ADDRESSES))
+        _, hard = resource.getrlimit(resource.RLIMIT_AS)
+        limited = hard != resource.RLIM_INFINITY  # by whoever started this, and not to be raised
+        most = min(MOST_ADDRESSES, hard) if limited else MOST_ADDRESSES
+        resource.setrlimit(resource.RLIMIT_AS, (most, most))
     start = time.perf_counter()
     results = run(options.count, options.seed, options.first, options.folder)
     print(f"{options.count:,} files in {time.perf_counter() - start:.0f} s: {dict(results)}")
