@@ -198,7 +198,9 @@ def sum_of_squares(values: np.ndarray) -> float:
 
     Not by BLAS: its threads go on spinning for a while, on the cores that the engine needs.
     """
-    return float(np.square(values, dtype=np.float64).sum())
+    squares = values.astype(np.float64)
+    np.multiply(squares, squares, out=squares)
+    return float(np.add.reduce(squares))
 
 
 def get(name: str) -> type[BaseExecutor]:

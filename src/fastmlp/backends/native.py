@@ -29,7 +29,7 @@ from fastmlp.backends.lowering import (
     column_weights,
 )
 from fastmlp.backends.programs import loss_program
-from fastmlp.backends.tuning import Tuner, candidates
+from fastmlp.backends.tuning import Follower, Tuner, candidates
 from fastmlp.config import get_num_threads
 from fastmlp.plan import build
 from fastmlp.sources import all_finite
@@ -97,7 +97,7 @@ class _Programs:
         self.multiply_adds = multiply_adds
         self._bases = bases
         self._programs: dict[tuple[str, int, str], _native.Program] = {}
-        self.tuners: dict[bool, Tuner] = {}
+        self.tuners: dict[bool, Tuner | Follower] = {}
 
     def get(
         self, use: str, steps: list[Lowered], threads: int, strategy: str, columns: int = 0
@@ -137,6 +137,7 @@ class Executor(BaseExecutor):
         self._kept: _Programs | None = None
         self._place: dict[str, int] = {}  # of the random numbers of what is kept
         self._last: tuple[_Programs | None, bool] = None, False
+        self._whole: _Programs | None = None  # of the last mini-batches that were not a rest
         self._limit, self._limit_seen = 1, float("-inf")
 
     # ---- memory ----
@@ -156,6 +157,7 @@ class Executor(BaseExecutor):
             self._cache.clear()
             self.fast_predict = None
             self._last = None, False
+            self._whole = None
         return self._layouts
 
     def _panels(self) -> tuple[Panels, Panels]:
@@ -251,13 +253,23 @@ class Executor(BaseExecutor):
             self._limit, self._limit_seen = limit, now
         return self._limit
 
-    def _tuner(self, programs: _Programs, single: bool) -> Tuner:
-        """Who chooses the program; single steps, which wake threads each time, have their own."""
+    def _tuner(
+        self, programs: _Programs, single: bool, whole: _Programs | None
+    ) -> Tuner | Follower:
+        """Who chooses the program; single steps, which wake threads each time, have their own.
+
+        A rest of `whole` mini-batches takes what is best for these, if it is at least half of one.
+        """
         limit = self._thread_limit()
         tuner = programs.tuners.get(single)
         if tuner is None:
-            choice = candidates(programs.multiply_adds, limit, self.threads, STRATEGIES)
-            tuner = programs.tuners[single] = Tuner(choice)
+            leader = None if whole is None else whole.tuners.get(False)
+            if leader is not None and 2 * programs.multiply_adds >= whole.multiply_adds:
+                tuner = Follower(leader)
+            else:
+                choice = candidates(programs.multiply_adds, limit, self.threads, STRATEGIES)
+                tuner = Tuner(choice)
+            programs.tuners[single] = tuner
         return tuner
 
     # ---- training ----
@@ -313,6 +325,7 @@ class Executor(BaseExecutor):
                     losses[full:],
                     hyper[full - first :],
                     state.step + full - first,
+                    rest_of=batch_size,
                 )
         except UnsupportedStep:
             self._reference_executor().train(source, order, batch_size, first, last, losses)
@@ -329,6 +342,7 @@ class Executor(BaseExecutor):
         losses: np.ndarray,
         hyper: np.ndarray,
         step: int,
+        rest_of: int = 0,
     ) -> None:
         programs = self._lower(
             rows,
@@ -344,7 +358,12 @@ class Executor(BaseExecutor):
         lowering = programs.lowering
         weight = _weights(source)
         steps = lowering.train_steps()
-        tuner = self._tuner(programs, last - first == 1)
+        whole = self._whole
+        if not rest_of:
+            self._whole, whole = programs, None
+        elif whole is not None and whole.lowering.batch != rest_of:
+            whole = None
+        tuner = self._tuner(programs, last - first == 1, whole)
         done = first
         while done < last:
             (threads, strategy), count, budget = tuner.turn(last - done)
@@ -378,7 +397,7 @@ class Executor(BaseExecutor):
         The lowering, the program, (threads, strategy) as chosen, and bytes by what they hold.
         """
         programs, _ = self._last
-        best = programs.tuners[False].best
+        best = (programs.tuners.get(False) or programs.tuners[True]).best
         program = programs.get("train", programs.lowering.train_steps(), *best)
         parameters, slots = self._panels()[0], self._slots()
         memory = {

@@ -10,6 +10,8 @@ from fastmlp.estimators.updates import SGD, Adam
 from fastmlp.spans import Spans
 
 if TYPE_CHECKING:
+    from typing import Any
+
     from fastmlp.backends import BaseExecutor
     from fastmlp.callbacks import CallbackList
     from fastmlp.estimators.rows import Rows
@@ -36,6 +38,12 @@ class Epochs:
         self.executor = trainer.prepare(trainer.model.input_size)
         self._norms = _Norms(self.executor) if alpha else None
         self._spans = Spans()
+        self._shares: tuple[Any, tuple[np.ndarray, np.ndarray]] | None = None
+
+    def begin(self) -> None:
+        """Begin a training; the parameters may have been changed since the last one."""
+        if self._norms is not None:
+            self._norms.forget()
 
     def run(
         self,
@@ -67,22 +75,20 @@ class Epochs:
             Mean over the samples of the loss of their mini-batch, penalty included; as in
             scikit-learn a weighted mean within the mini-batch only.
         """
-        counts = data.counts(size)
-        totals = counts if data.weight is None else data.sums(data.weight, order, size)
-        # A mini-batch of no weight has no gradient; neither has its penalty.
-        inverse = np.divide(1.0, totals, out=np.zeros_like(totals), where=totals != 0)
+        shares, inverse = self._shares_of(data, order, size)
         optimizer = self.trainer.optimizer
         state = optimizer.state_for(self.trainer.model)
         if isinstance(optimizer, (SGD, Adam)):
             strengths = self.alpha * inverse
             optimizer.penalize(state.step + 1, strengths)
         else:
-            strengths = np.full(len(counts), self.trainer.l2)
+            strengths = np.full(len(shares), self.trainer.l2)
         each = hooks is not None and hooks.per_batch
-        shares = counts / data.n
-        losses = np.empty(len(counts))
+        losses = np.empty(len(shares))
         norms = self._norms
         if norms is not None:
+            if hooks is not None:  # which may have changed the weights
+                norms.forget()
             norms.begin(0.5 * shares * strengths)
         for source, part, base, end in data.windows(order, size):
             first = base
@@ -103,7 +109,7 @@ class Epochs:
                 if each:
                     hooks.on_train_batch_end(first, {"loss": scale * float(losses[first])})
                 if norms is not None and last == norms.next:
-                    norms.look(scale * float(losses[:last].mean()))
+                    norms.look(scale * float(np.add.reduce(losses[:last])) / last)
                 first = last
         state.epoch += 1
         loss = scale * float(shares @ losses)
@@ -111,6 +117,21 @@ class Epochs:
             values = constant if data.weight is None else constant * data.weight
             loss += float((shares * inverse) @ data.sums(values, order, size))
         return loss if norms is None else loss + norms.total()
+
+    def _shares_of(
+        self, data: Rows, order: np.ndarray | None, size: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return the share of the samples in each mini-batch, and one over its sum of weights."""
+        key = data.n, size
+        if data.weight is None and self._shares is not None and self._shares[0] == key:
+            return self._shares[1]
+        counts = data.counts(size)
+        totals = counts if data.weight is None else data.sums(data.weight, order, size)
+        # A mini-batch of no weight has no gradient; neither has its penalty.
+        inverse = np.divide(1.0, totals, out=np.zeros_like(totals), where=totals != 0)
+        shares = counts / data.n
+        self._shares = (key, (shares, inverse)) if data.weight is None else None
+        return shares, inverse
 
 
 class _Norms:
@@ -135,11 +156,17 @@ class _Norms:
         self._step = 1
         # The last two looks: how far apart, and the change from one mini-batch to the next.
         self._distance, self._slope = 1, np.nan
+        self._end: float | None = None
+
+    def forget(self) -> None:
+        """Look again before the next epoch, as others may have changed the weights."""
+        self._end = None
 
     def begin(self, weights: np.ndarray) -> None:
         """Begin an epoch with so many mini-batches."""
         self._weights = weights
-        self._places, self._norms = [0], [self._executor.squared_norm()]
+        changed = self._end is None or self._executor.model.flat_parameters.touched
+        self._places, self._norms = [0], [self._executor.squared_norm() if changed else self._end]
         self.next = min(self._step, len(weights))
 
     def look(self, loss: float) -> None:
@@ -147,7 +174,8 @@ class _Norms:
         batches = len(self._weights)
         distance = self.next - self._places[-1]
         self._places.append(self.next)
-        self._norms.append(self._executor.squared_norm())
+        self._end = self._executor.squared_norm()
+        self._norms.append(self._end)
         slope = (self._norms[-1] - self._norms[-2]) / distance
         curvature = 2.0 * abs(slope - self._slope) / (distance + self._distance)
         error = self._weights.sum() * curvature / 12.0  # over an epoch, times the step squared
@@ -160,5 +188,9 @@ class _Norms:
 
     def total(self) -> float:
         """Return the sum over the epoch."""
-        norms = np.interp(np.arange(len(self._weights)), self._places, self._norms)
+        if len(self._places) == 2:
+            steps = np.arange(len(self._weights)) / self._places[1]
+            norms = self._norms[0] + (self._norms[1] - self._norms[0]) * steps
+        else:
+            norms = np.interp(np.arange(len(self._weights)), self._places, self._norms)
         return float(self._weights @ norms)

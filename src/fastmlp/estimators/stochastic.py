@@ -142,6 +142,7 @@ class StochasticMixin:
         model = self.model_
         model.stop_training = False
         epochs = self._epochs(loss)
+        epochs.begin()
         hooks = self._hooks(epochs.trainer, -(-data.n // size))
         scale, constant = self._reported(data.y)
         rows = np.arange(data.n, dtype=np.int64)  # the dtype that NumPy shuffles fastest

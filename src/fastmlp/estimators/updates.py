@@ -34,6 +34,7 @@ class _BatchPenalty:
 
     _first = 1
     _strengths: Rows = np.zeros(0)
+    _last: tuple[Any, Rows] = None, np.zeros(0)
 
     def penalize(self, first_step: int, strengths: Rows) -> None:
         """Set what times the weights is added to their gradient in the steps from `first_step`."""
@@ -41,10 +42,18 @@ class _BatchPenalty:
 
     def hyper(self, first_step: int, count: int, *, epoch: int = 0, group: int = 0) -> Rows:
         """Return the scalars of a span of steps, see `Optimizer.hyper`."""
-        rows = super().hyper(first_step, count, epoch=epoch, group=group)  # type: ignore[misc]
+        place = first_step, count, epoch, self.version  # type: ignore[attr-defined]
+        if self._last[0] != place:  # both groups have the same settings
+            rows = super().hyper(first_step, count, epoch=epoch)  # type: ignore[misc]
+            self._last = place, self._adapted(rows)
+        rows = self._last[1].copy()
         if group == 0:
             start = first_step - self._first
             rows[:, self.decay_column] = self._strengths[start : start + count]
+        return rows
+
+    def _adapted(self, rows: Rows) -> Rows:
+        """Return PyTorch's scalars as those of scikit-learn's rule."""
         return rows
 
     @property
@@ -100,7 +109,6 @@ class Adam(_BatchPenalty, optimizers.Adam):
     def __init__(self, lr: Any, betas: tuple[float, float], eps: float):
         super().__init__(lr, betas, eps, groups=_GROUPS)
 
-    def hyper(self, first_step: int, count: int, *, epoch: int = 0, group: int = 0) -> Rows:
-        rows = super().hyper(first_step, count, epoch=epoch, group=group)
+    def _adapted(self, rows: Rows) -> Rows:
         rows[:, 3] /= rows[:, 4]
         return rows

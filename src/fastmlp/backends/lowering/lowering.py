@@ -152,6 +152,7 @@ class Lowering:
         self._makers = {value: step for step in plan.steps for value in step.writes}
         self._lowered_by: dict[Value, Lowered] = {}
         self._forward_steps = set(plan.forward)
+        self._train_steps: list[Lowered] | None = None
         self._column_weights = {
             name for name, place in layout.places.items() if place.transposed is None
         }
@@ -324,6 +325,11 @@ class Lowering:
 
     def train_steps(self) -> list[Lowered]:
         """Return forward, loss, backward and update of a mini-batch."""
+        if self._train_steps is None:
+            self._train_steps = self._ordered()
+        return self._train_steps
+
+    def _ordered(self) -> list[Lowered]:
         backward = list(self.backward)
         place = next(i for i, s in enumerate(backward) if s.op.startswith("loss")) + 1
         # The loss is added up while others compute gradients: it stands where a barrier is due
