@@ -62,16 +62,17 @@ typedef struct fm_frame {
     const fm_source *source; /* inputs, targets, sample weights, incoming gradient */
     const uint32_t *order32; /* row numbers in visiting order; both NULL: as they stand */
     const uint64_t *order64;
-    int64_t first_row;   /* position of this mini-batch in the order */
-    int64_t n_rows;      /* rows of the sources, for prefetching ahead */
-    const double *hyper; /* this step's scalars, FM_HYPER per parameter group */
-    double *loss;        /* where this mini-batch's loss goes, or NULL */
-    char *out;           /* row-major result (prediction, input gradient), or NULL */
-    int64_t out_stride;  /* bytes between its rows */
-    uint64_t seed;       /* of the training's random numbers */
-    uint64_t step;       /* number of this step, their counter */
-    fm_fetch *fetch;     /* this thread's */
-    const char **rows;   /* where each input row of this mini-batch stands, and FM_ROWS_AHEAD more; see fm_program */
+    int64_t first_row;       /* position of this mini-batch, or of the chunk at hand, in the order */
+    int64_t row0, rows_here; /* in a stretch that is repeated: rows before the chunk, and its own; else 0 */
+    int64_t n_rows;          /* rows of the sources, for prefetching ahead */
+    const double *hyper;     /* this step's scalars, FM_HYPER per parameter group */
+    double *loss;            /* where this mini-batch's loss goes, or NULL */
+    char *out;               /* row-major result (prediction, input gradient), or NULL */
+    int64_t out_stride;      /* bytes between its rows */
+    uint64_t seed;           /* of the training's random numbers */
+    uint64_t step;           /* number of this step, their counter */
+    fm_fetch *fetch;         /* this thread's */
+    const char **rows; /* where each input row of this mini-batch stands, and FM_ROWS_AHEAD more; see fm_program */
 } fm_frame;
 
 typedef void (*fm_kernel)(const fm_step *step, const fm_frame *frame, const fm_part *part);
@@ -95,16 +96,34 @@ typedef struct fm_call {
     double budget;        /* seconds after which no further mini-batch is begun; 0: no end */
 } fm_call;
 
+/* Operand `slot` of a step stands `per_row` bytes further for each row before the chunk at hand, and `per_chunk` for each
+ * chunk: what is kept of every chunk, while all else is overwritten by the next one. */
+typedef struct fm_move {
+    int64_t step, slot, per_row, per_chunk;
+} fm_move;
+
+/* A stretch of steps that is repeated for each chunk of a mini-batch, whoever is free taking the next one, without a
+ * barrier. A worker has its own copies of these steps, whose operands are its own room for one chunk. */
+typedef struct fm_chunks {
+    int32_t first, sums, end; /* steps first..sums-1 compute rows, as many as the chunk has; sums..end-1 add them up */
+    int32_t count;            /* 0: there is no such stretch */
+    int64_t room;             /* rows of the largest chunk */
+    const int64_t *starts;    /* where each chunk begins, and where the last one ends */
+    int64_t n_moves;
+    const fm_move *moves;
+} fm_chunks;
+
 typedef struct fm_program {
     int32_t n_steps;
     int32_t n_threads;
     int32_t bits; /* 32 or 64 */
     int32_t reserved;
-    fm_step *steps;       /* n_steps */
+    fm_step *steps;       /* n_steps, then each thread's copies of those that are repeated */
     const fm_part *parts; /* [n_steps][n_threads] */
     char *base[FM_BASES];
     int64_t base_size[FM_BASES];
-    /* Room for the addresses of the input rows, [n_threads][batch_rows + FM_ROWS_AHEAD], where the first layer reads them
+    fm_chunks chunks;
+    /* Room for the addresses of the input rows, [n_threads][rows at a time + FM_ROWS_AHEAD], where the first layer reads them
      * in place (rows of the program's own precision, contiguous); NULL where a step gathers them. */
     const char **rows;
     const struct fm_kernels *kernels; /* set by fm_bind */

@@ -114,8 +114,9 @@ typedef struct team {
     _Alignas(64) atomic_int arrived;
     _Alignas(64) atomic_int round;
     atomic_int sleepers;
-    atomic_int slept;               /* whether anybody ever did: the machine is crowded */
-    _Alignas(64) atomic_llong last; /* where the span ends: worker 0 may bring it forward */
+    atomic_int slept;                /* whether anybody ever did: the machine is crowded */
+    _Alignas(64) atomic_llong last;  /* where the span ends: worker 0 may bring it forward */
+    _Alignas(64) atomic_llong chunk; /* how many chunks were taken */
     int workers;
 } team;
 
@@ -172,10 +173,10 @@ static void watch(const fm_call *call, team *b, int64_t batch, double start) {
     if (due && fm_seconds() - start > call->budget) atomic_store_explicit(&b->last, batch + 1, memory_order_relaxed);
 }
 
-/* Notes where the input rows of a mini-batch stand, and those behind it. */
-static void find_rows(const fm_call *call, int64_t first_row, const char **rows) {
+/* Notes where n input rows stand, and those behind them. */
+static void find_rows(const fm_call *call, int64_t first_row, int64_t n, const char **rows) {
     const fm_source *x = &call->source[0];
-    for (int64_t i = 0; i < call->batch_rows + FM_ROWS_AHEAD; ++i) {
+    for (int64_t i = 0; i < n + FM_ROWS_AHEAD; ++i) {
         const int64_t place = first_row + i < call->n_rows ? first_row + i : call->n_rows - 1;
         const int64_t row = call->order32   ? (int64_t)call->order32[place]
                             : call->order64 ? (int64_t)call->order64[place]
@@ -184,7 +185,39 @@ static void find_rows(const fm_call *call, int64_t first_row, const char **rows)
     }
 }
 
+/* Runs a step's kernel on one part of it, and adds up its time where that is asked for. */
+static inline void run_part(const fm_program *p, const fm_call *call, const fm_frame *frame, const fm_step *step, int s,
+                            const fm_part *part, int timed) {
+    const double start = timed ? fm_seconds() : 0.0;
+    if (part->r0 < part->r1 && part->c0 < part->c1) p->kernels->kernels[step->op](step, frame, part);
+    if (timed) call->step_seconds[s] += fm_seconds() - start;
+}
+
+/* Takes chunks of the mini-batch until there are none left; `taken` is how many had been taken before the first. */
+static void walk_chunks(const fm_program *p, const fm_call *call, team *b, int worker, fm_frame *frame, int64_t taken) {
+    const fm_chunks *all = &p->chunks;
+    const int64_t first_row = frame->first_row;
+    fm_step *own = p->steps + p->n_steps + worker * (all->end - all->first);
+    for (int64_t i; (i = atomic_fetch_add_explicit(&b->chunk, 1, memory_order_relaxed) - taken) < all->count;) {
+        frame->row0 = all->starts[i];
+        frame->rows_here = all->starts[i + 1] - frame->row0;
+        frame->first_row = first_row + frame->row0;
+        if (frame->rows) find_rows(call, frame->first_row, frame->rows_here, frame->rows);
+        for (const fm_move *m = all->moves; m < all->moves + all->n_moves; ++m)
+            own[m->step - all->first].at[m->slot] =
+                p->steps[m->step].at[m->slot] + frame->row0 * m->per_row + i * m->per_chunk;
+        for (int s = all->first; s < all->end; ++s) {
+            fm_part part = p->parts[(size_t)s * (size_t)p->n_threads];
+            if (s < all->sums && part.r1 > frame->rows_here) part.r1 = (int32_t)frame->rows_here;
+            run_part(p, call, frame, &own[s - all->first], s, &part, call->step_seconds && worker == 0);
+        }
+    }
+    frame->first_row = first_row;
+    frame->row0 = frame->rows_here = 0;
+}
+
 static void walk(const fm_program *p, const fm_call *call, team *b, int worker) {
+    const int64_t room = p->chunks.count ? p->chunks.room : call->batch_rows;
     fm_fetch fetch = {0};
     fm_frame frame = {
         .fetch = &fetch,
@@ -193,7 +226,7 @@ static void walk(const fm_program *p, const fm_call *call, team *b, int worker) 
         .order64 = call->order64,
         .n_rows = call->n_rows,
         .out_stride = call->out_stride,
-        .rows = p->rows ? p->rows + worker * (call->batch_rows + FM_ROWS_AHEAD) : NULL,
+        .rows = p->rows ? p->rows + worker * (room + FM_ROWS_AHEAD) : NULL,
         .seed = call->seed,
     };
     const int parts = p->n_threads, workers = b->workers;
@@ -206,16 +239,19 @@ static void walk(const fm_program *p, const fm_call *call, team *b, int worker) 
         frame.loss = call->losses ? call->losses + batch : NULL;
         frame.out = call->out ? call->out + frame.first_row * call->out_stride : NULL;
         frame.step = call->step + (uint64_t)done;
-        if (frame.rows) find_rows(call, frame.first_row, frame.rows);
+        if (frame.rows && !p->chunks.count) find_rows(call, frame.first_row, call->batch_rows, frame.rows);
         for (int s = 0; s < p->n_steps; ++s) {
             const fm_step *step = &p->steps[s];
             const fm_part *part = p->parts + (size_t)s * (size_t)parts;
             if (step->barrier) meet(b);
-            const double start = call->step_seconds ? fm_seconds() : 0.0;
+            if (p->chunks.count && s == p->chunks.first) {
+                /* everybody asks once more than there are chunks */
+                walk_chunks(p, call, b, worker, &frame, done * (p->chunks.count + workers));
+                s = p->chunks.end - 1;
+                continue;
+            }
             for (int t = worker; t < parts; t += workers)
-                if (part[t].r0 < part[t].r1 && part[t].c0 < part[t].c1)
-                    p->kernels->kernels[step->op](step, &frame, &part[t]);
-            if (call->step_seconds && worker == 0) call->step_seconds[s] += fm_seconds() - start;
+                run_part(p, call, &frame, step, s, &part[t], call->step_seconds && worker == 0);
         }
     }
 }
@@ -223,6 +259,7 @@ static void walk(const fm_program *p, const fm_call *call, team *b, int worker) 
 int64_t fm_run(const fm_program *program, const fm_call *call) {
     team b = {.workers = 1};
     atomic_init(&b.last, call->last);
+    atomic_init(&b.chunk, 0);
 #ifdef _OPENMP
     if (program->n_threads > 1 && !fm_runtime.forked) {
 #pragma omp parallel num_threads(program->n_threads)
@@ -245,8 +282,10 @@ int64_t fm_run(const fm_program *program, const fm_call *call) {
 /* ---- binding ---- */
 
 int fm_bind(fm_program *p) {
+    const fm_chunks *all = &p->chunks;
+    const int repeated = all->count ? all->end - all->first : 0;
     p->kernels = fm_kernels_current(p->bits);
-    for (int s = 0; s < p->n_steps; ++s) {
+    for (int s = 0; s < p->n_steps + repeated * p->n_threads; ++s) {
         fm_step *step = &p->steps[s];
         if (step->op < 0 || step->op >= FM_OPS || !p->kernels->kernels[step->op]) return FM_BAD_OPCODE;
         for (int i = 0; i < FM_OPERANDS; ++i) {
@@ -259,7 +298,7 @@ int fm_bind(fm_program *p) {
             if (((uintptr_t)p->base[base] + (uintptr_t)offset) % 64 != 0) return FM_BAD_ALIGNMENT;
             step->at[i] = (int64_t)(intptr_t)(p->base[base] + offset);
         }
-        for (int t = 0; t < p->n_threads; ++t) {
+        for (int t = 0; s < p->n_steps && t < p->n_threads; ++t) {
             const fm_part *part = &p->parts[(size_t)s * (size_t)p->n_threads + (size_t)t];
             if (part->r0 < 0 || part->c0 < 0 || part->r0 > part->r1 || part->c0 > part->c1) return FM_BAD_PART;
         }

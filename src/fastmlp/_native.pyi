@@ -59,6 +59,7 @@ class Program:
         result_columns: int,
         rows: int,
         in_place: bool = False,
+        chunks: tuple[int, int, int, SupportsBuffer, SupportsBuffer] | None = None,
     ) -> None: ...
     @property
     def threads(self) -> int: ...

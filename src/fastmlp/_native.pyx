@@ -48,6 +48,14 @@ cdef extern from "fastmlp.h" nogil:
         uint64_t step
         double *step_seconds
         double budget
+    ctypedef struct fm_move:
+        int64_t step, slot, per_row, per_chunk
+    ctypedef struct fm_chunks:
+        int32_t first, sums, end, count
+        int64_t room
+        const int64_t *starts
+        int64_t n_moves
+        const fm_move *moves
     ctypedef struct fm_program:
         int32_t n_steps
         int32_t n_threads
@@ -56,6 +64,7 @@ cdef extern from "fastmlp.h" nogil:
         const fm_part *parts
         char *base[16]
         int64_t base_size[16]
+        fm_chunks chunks
         const char **rows
 
     const char *fm_status_text(int status)
@@ -361,24 +370,32 @@ cdef class Program:
         Rows of a mini-batch.
     in_place : bool
         Whether the inputs are read where they stand, which `reads_in_place` must allow.
+    chunks : tuple of (first, sums, end, starts, moves), optional
+        A stretch of steps that is repeated for each chunk of rows, see fm_chunks in csrc/plan.h:
+        `starts` an int64 buffer, `moves` one of shape (n, 4). Behind `steps` stand each thread's
+        copies of them, which have no parts.
     """
 
     cdef fm_program program
     cdef Buffer step_memory
     cdef Buffer part_memory
     cdef Buffer row_memory
+    cdef Buffer start_memory
+    cdef Buffer move_memory
     cdef tuple bases
     cdef int64_t columns[4]
     cdef int64_t result_columns
     cdef int64_t rows
 
     def __init__(self, int bits, int threads, steps, parts, bases, columns, int64_t result_columns, int64_t rows,
-                 bint in_place=False):
+                 bint in_place=False, chunks=None):
         step_bytes = memoryview(steps).cast("B")
         part_bytes = memoryview(parts).cast("B")
         n_steps = step_bytes.nbytes // sizeof(fm_step)
         if step_bytes.nbytes != n_steps * sizeof(fm_step):
             raise ValueError("steps have the wrong size")
+        if chunks is not None:
+            n_steps -= threads * (chunks[2] - chunks[0])
         if part_bytes.nbytes != n_steps * threads * sizeof(fm_part):
             raise ValueError("parts have the wrong size")
         if len(bases) > FM_BASES or len(columns) > FM_SOURCES:
@@ -402,12 +419,31 @@ cdef class Program:
             self.columns[i] = columns[i] if i < len(columns) else -1
         self.result_columns = result_columns
         self.rows = rows
+        if chunks is not None:
+            first, sums, end, starts, moves = chunks
+            self._set_chunks(first, sums, end, starts, moves)
+        room = self.program.chunks.room if chunks is not None else rows
         if in_place:
-            self.row_memory = Buffer(threads * (rows + FM_ROWS_AHEAD) * <int64_t>sizeof(char *))
+            self.row_memory = Buffer(threads * (room + FM_ROWS_AHEAD) * <int64_t>sizeof(char *))
             self.program.rows = <const char **>self.row_memory.data
         status = fm_bind(&self.program)
         if status != FM_OK:
             raise ValueError(fm_status_text(status).decode())
+
+    cdef int _set_chunks(self, int first, int sums, int end, starts, moves) except -1:
+        cdef fm_chunks *chunks = &self.program.chunks
+        start_bytes, move_bytes = memoryview(starts).cast("B"), memoryview(moves).cast("B")
+        self.start_memory, self.move_memory = Buffer(start_bytes.nbytes), Buffer(max(move_bytes.nbytes, 1))
+        memoryview(self.start_memory)[:] = start_bytes
+        memoryview(self.move_memory)[:move_bytes.nbytes] = move_bytes
+        chunks.first, chunks.sums, chunks.end = first, sums, end
+        chunks.count = <int32_t>(start_bytes.nbytes // sizeof(int64_t) - 1)
+        chunks.starts = <const int64_t *>self.start_memory.data
+        chunks.n_moves = move_bytes.nbytes // sizeof(fm_move)
+        chunks.moves = <const fm_move *>self.move_memory.data
+        for i in range(chunks.count):
+            chunks.room = max(chunks.room, chunks.starts[i + 1] - chunks.starts[i])
+        return 0
 
     @property
     def threads(self):

@@ -143,7 +143,8 @@ class Profile:
     peak : Peak
     threads : int
     strategy : str
-        How results are cut into parts: along "rows" or "columns".
+        How results are cut into parts: along "rows" or "columns", the "first" layer otherwise than
+        all else, or by "chunks" of rows that go through all layers (their steps are listed once).
     memory : dict of str to int
         Bytes of parameters, optimizer slots, the snapshot kept for divergence, and the arena.
     """
@@ -242,8 +243,8 @@ def profile(
     import copy
     import time
 
-    from fastmlp.backends.assembly import assemble
-    from fastmlp.backends.lowering import HYPER
+    from fastmlp.backends.assembly import assemble, assemble_chunks
+    from fastmlp.backends.lowering import HYPER, ChunkLowering
     from fastmlp.sources import Source
     from fastmlp.training import Trainer
 
@@ -273,12 +274,22 @@ def profile(
         program.run((x, y), order=order, last=count, hyper=hyper, losses=losses, seconds=row)
     grain = _clock_grain()
     step_seconds = np.maximum(np.median(spent, axis=0) / count - grain, 1e-9)
-    table, _ = assemble(lowering.train_steps(), threads, strategy, lowering.block)
+    lowered = lowering.train_steps()
+    if isinstance(lowering, ChunkLowering):
+        table = assemble_chunks(lowering, threads)[0][: len(lowered)]
+    else:
+        table = assemble(lowered, threads, strategy, lowering.block)[0]
+    # Steps of a chunk are run once for each, as often as makes up the mini-batch.
+    times_run = lowering.samples / lowering.batch
     steps = [
-        StepTime(_title(step), float(t), _flops(step), _bytes(step, lowering), bool(barrier))
-        for step, t, barrier in zip(
-            lowering.train_steps(), step_seconds, table["barrier"], strict=True
+        StepTime(
+            _title(step),
+            float(t),
+            _flops(step) * times_run,
+            _bytes(step, lowering),
+            bool(barrier),
         )
+        for step, t, barrier in zip(lowered, step_seconds, table["barrier"], strict=True)
     ]
     return Profile(
         steps,

@@ -21,9 +21,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fastmlp import _native
+from fastmlp.backends.lowering.steps import ARENA
 
 if TYPE_CHECKING:
-    from fastmlp.backends.lowering import Access, Lowered
+    from fastmlp.backends.lowering import Access, ChunkLowering, Lowered
 
 # The layout of fm_step in csrc/plan.h.
 STEP = np.dtype(
@@ -40,8 +41,9 @@ STEP = np.dtype(
 )
 
 # "first": the layer that reads the input by columns, as it has no gradient to pass down and often
-# the most weights, everything else by rows.
-STRATEGIES = ("rows", "columns", "first")
+# the most weights, everything else by rows. "chunks": all layers for a chunk of rows, where the
+# steps allow it (`fastmlp.backends.lowering.chunks`).
+STRATEGIES = ("rows", "columns", "first", "chunks")
 
 
 def cut(count: int, unit: int, threads: int) -> list[tuple[int, int]]:
@@ -161,3 +163,37 @@ def assemble(
         for slot, value in step.num.items():
             row["num"][slot] = value
     return table, np.ascontiguousarray(np.stack(parts))
+
+
+def assemble_chunks(
+    lowering: ChunkLowering, threads: int
+) -> tuple[np.ndarray, np.ndarray, tuple[int, int, int, np.ndarray, np.ndarray]]:
+    """Return steps, parts and `chunks` of a program that repeats some steps for each chunk.
+
+    All meet before the first chunk and after the last one. The room of thread t begins at
+    t · `arena_bytes` of the arena.
+    """
+    steps = lowering.train_steps()
+    first, sums, end = lowering.stretch
+    table, parts = assemble(steps, threads, "rows", lowering.block)
+    others = steps[:first] + steps[end:]
+    cuts = [parts[i] for i in (*range(first), *range(end, len(steps)))]
+    meet = barriers(others, cuts, lowering.block)
+    apart = threads > 1
+    inside = [apart] + [False] * (end - first - 1)
+    table["barrier"] = meet[:first] + inside + [apart] + meet[first + 1 :]
+    for i in range(first, end):
+        parts[i] = 0, steps[i].grid[0], 0, steps[i].grid[1]
+    copies = np.tile(table[first:end], (threads, 1))
+    rooms = np.arange(threads)[:, None, None] * lowering.arena_bytes
+    in_arena = (copies["at"] >= 0) & (copies["at"] >> 48 == ARENA)
+    copies["at"] += np.where(in_arena, rooms, 0)
+    moves = [
+        (i, slot, *lowering.moves[matrix])
+        for i in range(first, end)
+        for slot, matrix in steps[i].at.items()
+        if matrix in lowering.moves
+    ]
+    table = np.concatenate([table, copies.reshape(-1)])
+    chunks = first, sums, end, lowering.starts.astype(np.int64), np.array(moves, np.int64)
+    return table, parts, chunks

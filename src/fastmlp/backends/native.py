@@ -18,15 +18,18 @@ import numpy as np
 
 from fastmlp import _native
 from fastmlp.backends import BaseExecutor, sum_of_squares
-from fastmlp.backends.assembly import STRATEGIES, assemble
+from fastmlp.backends.assembly import STRATEGIES, assemble, assemble_chunks
 from fastmlp.backends.layout import Layout, Panels, panels_of
 from fastmlp.backends.lowering import (
     HYPER,
     INPUTS,
+    ChunkLowering,
     Lowered,
     Lowering,
     UnsupportedStep,
+    chunk_starts,
     column_weights,
+    largest_chunk,
 )
 from fastmlp.backends.programs import loss_program
 from fastmlp.backends.tuning import Follower, Tuner, candidates
@@ -95,9 +98,28 @@ class _Programs:
     def __init__(self, lowering: Lowering, bases: list[_native.Buffer], multiply_adds: float):
         self.lowering = lowering
         self.multiply_adds = multiply_adds
+        self.chunked: _Chunked | None = None
         self._bases = bases
         self._programs: dict[tuple[str, int, str], _native.Program] = {}
         self.tuners: dict[bool, Tuner | Follower] = {}
+
+    @property
+    def strategies(self) -> tuple[str, ...]:
+        """Those that training can follow."""
+        if self.chunked is not None:
+            return STRATEGIES
+        return tuple(s for s in STRATEGIES if s != "chunks") or ("rows",)
+
+    @property
+    def arena_bytes(self) -> int:
+        """Of this plan's arena, and of those for chunks."""
+        return self.lowering.arena_bytes + (self.chunked.nbytes if self.chunked is not None else 0)
+
+    def training(self, threads: int, strategy: str) -> tuple[Lowering, _native.Program]:
+        """Return the program of a training step and the lowering it comes from."""
+        if strategy == "chunks" and self.chunked is not None:
+            return self.chunked.lowering, self.chunked.program(threads)
+        return self.lowering, self.get("train", self.lowering.train_steps(), threads, strategy)
 
     def get(
         self, use: str, steps: list[Lowered], threads: int, strategy: str, columns: int = 0
@@ -123,6 +145,51 @@ class _Programs:
             )
             self._programs[key] = program
         return program
+
+
+class _Chunked:
+    """The programs of a mini-batch that is trained on chunk by chunk, for each thread count."""
+
+    def __init__(self, lowering: ChunkLowering, buffers: list[_native.Buffer]):
+        self.lowering = lowering
+        self._kept = _native.Buffer(lowering.kept_bytes)
+        self._buffers = [*buffers[:3], self._kept, *buffers[4:]]
+        self._programs: dict[int, _native.Program] = {}
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the memory in use."""
+        return self._kept.nbytes + sum(self._programs) * self.lowering.arena_bytes
+
+    def program(self, threads: int) -> _native.Program:
+        """Return the program of a training step."""
+        program = self._programs.get(threads)
+        if program is None:
+            lowering = self.lowering
+            arena = _native.Buffer(threads * lowering.arena_bytes)
+            for thread in range(threads):
+                _put_images(lowering, arena, thread * lowering.arena_bytes)
+            table, parts, chunks = assemble_chunks(lowering, threads)
+            program = _native.Program(
+                lowering.itemsize * 8,
+                threads,
+                table,
+                parts,
+                [arena, *self._buffers],
+                lowering.columns,
+                0,
+                lowering.samples,
+                lowering.in_place,
+                chunks,
+            )
+            self._programs[threads] = program
+        return program
+
+
+def _put_images(lowering: Lowering, arena: _native.Buffer, start: int = 0) -> None:
+    for offset, image in lowering.images:
+        place = np.frombuffer(arena, image.dtype, image.size, start + offset)
+        place[:] = image.reshape(-1)
 
 
 class Executor(BaseExecutor):
@@ -211,18 +278,39 @@ class Executor(BaseExecutor):
                 in_place=in_place,
             )
             arena = _native.Buffer(max(lowering.arena_bytes, 64))
-            for offset, image in lowering.images:
-                place = np.frombuffer(arena, image.dtype, image.size, offset)
-                place[:] = image.reshape(-1)
+            _put_images(lowering, arena)
             work = sum(
                 s.rows * s.cols * max(s.depth, 1) for s in lowering.forward + lowering.backward
             )
             programs = _Programs(lowering, [arena, *buffers], work)
+            if optimizer is not None and use.get("loss") is not None:
+                programs.chunked = self._in_chunks(lowering, buffers, use)
             if keep:
                 if len(self._cache) >= _KEPT_PLANS:
                     self._cache.pop(next(iter(self._cache)))
                 self._cache[key] = programs
         return programs
+
+    def _in_chunks(
+        self, whole: Lowering, buffers: list[_native.Buffer], use: dict[str, Any]
+    ) -> _Chunked | None:
+        """Return the programs by chunks, if the plan allows it and they take no more memory."""
+        starts = chunk_starts(whole.batch)
+        if len(starts) == 2 or (len(starts) - 1) * whole.layout.nbytes > whole.arena_bytes:
+            return None
+        try:
+            lowering = ChunkLowering(
+                build(self.model, largest_chunk(starts), **use),
+                self._layouts.parameters,
+                self._layouts.states,
+                starts,
+                labels=whole.labels,
+                l2_bytes=whole.l2_bytes,
+                in_place=whole.in_place,
+            )
+        except UnsupportedStep:
+            return None
+        return _Chunked(lowering, buffers)
 
     def _reads_in_place(self, x: np.ndarray) -> bool:
         return _native.reads_in_place(x, self.model.dtype.itemsize * 8)
@@ -267,7 +355,9 @@ class Executor(BaseExecutor):
             if leader is not None and 2 * programs.multiply_adds >= whole.multiply_adds:
                 tuner = Follower(leader)
             else:
-                choice = candidates(programs.multiply_adds, limit, self.threads, STRATEGIES)
+                choice = candidates(
+                    programs.multiply_adds, limit, self.threads, programs.strategies
+                )
                 tuner = Tuner(choice)
             programs.tuners[single] = tuner
         return tuner
@@ -355,9 +445,7 @@ class Executor(BaseExecutor):
             sample_weight=source.weighted,
         )
         self._transpose(programs)
-        lowering = programs.lowering
         weight = _weights(source)
-        steps = lowering.train_steps()
         whole = self._whole
         if not rest_of:
             self._whole, whole = programs, None
@@ -367,7 +455,7 @@ class Executor(BaseExecutor):
         done = first
         while done < last:
             (threads, strategy), count, budget = tuner.turn(last - done)
-            program = programs.get("train", steps, threads, strategy)
+            _, program = programs.training(threads, strategy)
             begun, start = done, time.perf_counter()
             done = program.run(
                 (source.x, source.y, weight),
@@ -381,7 +469,9 @@ class Executor(BaseExecutor):
                 budget=budget,
             )
             tuner.report(done - begun, time.perf_counter() - start, done == begun + count)
-        panels_of(self.model.flat_parameters, self._layouts.parameters).wrote(lowering.maintained)
+        panels_of(self.model.flat_parameters, self._layouts.parameters).wrote(
+            programs.lowering.maintained
+        )
         for vector in self.optimizer.state_for(self.model).vectors().values():
             vector.resident.wrote()
         self._wrote_states(programs)
@@ -398,15 +488,15 @@ class Executor(BaseExecutor):
         """
         programs, _ = self._last
         best = (programs.tuners.get(False) or programs.tuners[True]).best
-        program = programs.get("train", programs.lowering.train_steps(), *best)
+        lowering, program = programs.training(*best)
         parameters, slots = self._panels()[0], self._slots()
         memory = {
             "parameters": parameters.buffer.nbytes + parameters.transposed.nbytes,
             "optimizer slots": sum(slot.buffer.nbytes for slot in slots),
             "snapshot": parameters.buffer.nbytes + sum(slot.buffer.nbytes for slot in slots),
-            "arena": programs.lowering.arena_bytes,
+            "arena": programs.arena_bytes,
         }
-        return programs.lowering, program, best, memory
+        return lowering, program, best, memory
 
     @property
     def in_spans(self) -> bool:
@@ -461,7 +551,7 @@ class Executor(BaseExecutor):
             vectors += (model.flat_states,)
         first = state.step + 1
         hyper = self._hyper(first, _HYPER_ROWS, state.epoch)
-        program = programs.get("train", programs.lowering.train_steps(), threads, strategy)
+        program = programs.training(threads, strategy)[1]
         return _native.FastStep(
             program,
             model,

@@ -47,6 +47,7 @@ def candidates(
     exact : int or None
         So many threads have been asked for.
     strategies : tuple of str
+        The first one, and chunks, are for one thread as well.
     """
     if exact is not None:
         counts = [exact]
@@ -57,10 +58,11 @@ def candidates(
         if multiply_adds < _TOGETHER:
             while counts[-1] > 1:
                 counts.append(counts[-1] // 2)
+    alone = [s for s in strategies if s in (strategies[0], "chunks")]
     return [
         Candidate(threads, strategy)
         for threads in counts
-        for strategy in (strategies if threads > 1 else strategies[:1])
+        for strategy in (strategies if threads > 1 else alone)
     ]
 
 

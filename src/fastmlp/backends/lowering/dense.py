@@ -131,7 +131,7 @@ def updates(low: Lowering, step: Step) -> None:
     for grad in step.writes:
         if grad.role != "parameter_gradient":
             continue
-        parameter = _parameter_of(low, grad)
+        parameter = parameter_of(low, grad)
         number, slots = low.updates.rule(parameter)
         place = low.layout.places[parameter.name]
         w, gradient = low.matrix(parameter), low.matrix(grad)
@@ -156,7 +156,7 @@ def updates(low: Lowering, step: Step) -> None:
 def gradient(low: Lowering, step: Step) -> None:
     """Emit the gradient of a weight and its bias, with penalties and update, or written out."""
     x, dz = step.reads
-    weight, *bias = (_parameter_of(low, grad) for grad in step.writes)
+    weight, *bias = (parameter_of(low, grad) for grad in step.writes)
     name, names = weight.name, [weight.name, *(b.name for b in bias)]
     updates = low.updates
     dz_matrix, w = low.matrix(dz), low.matrix(weight)
@@ -208,7 +208,8 @@ def gradient(low: Lowering, step: Step) -> None:
     )
 
 
-def _parameter_of(low: Lowering, gradient: Value) -> Value:
+def parameter_of(low: Lowering, gradient: Value) -> Value:
+    """Return the parameter that a gradient belongs to."""
     for name, value in low.plan.parameter_gradients.items():
         if value is gradient:
             return low.plan.parameters[name]

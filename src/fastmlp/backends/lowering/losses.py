@@ -33,7 +33,7 @@ def _loss(low: Lowering, step: Step) -> None:
     prediction, gradient, values = low.matrix(y_hat), low.matrix(grad), low.matrix(row_loss)
     at = {0: prediction, 1: target, 3: gradient, 4: values}
     unit = 1.0 / loss.divisor(y_hat.cols) if elementwise else 1.0
-    mean = 1.0 / y_hat.rows
+    mean = 1.0 / low.samples
     if weights:
         # Shares add up to one, so the sum over the rows is their mean.
         at[2], mean = reading.shares(low, weights[0]), 1.0
@@ -62,7 +62,7 @@ def _loss(low: Lowering, step: Step) -> None:
     )
     low.reduction = Lowered(
         "reduce_loss",
-        y_hat.rows,
+        low.samples,
         1,
         0,
         {4: values},

@@ -182,11 +182,7 @@ class Lowering:
             reading.rows(self, self.matrix(plan.output_gradient), reading.GRADIENT)
         for step in plan.backward:
             self._lower(step)
-        for step in reversed(self.deferred):
-            if step.op == "dense_backward_params":
-                dense.gradient(self, step)
-            else:
-                dense.updates(self, step)
+        self._gradients()
         for name in self.updates.finish():
             if name in self.transposes:
                 self.maintained.add(name)
@@ -201,6 +197,13 @@ class Lowering:
                 if "rows" in step.axes and step.op not in _ROWS_ARE_NO_SAMPLES:
                     step.row_unit = 16
 
+    def _gradients(self) -> None:
+        for step in reversed(self.deferred):
+            if step.op == "dense_backward_params":
+                dense.gradient(self, step)
+            else:
+                dense.updates(self, step)
+
     def _lower(self, step: Step) -> None:
         if step in self.done:
             return
@@ -209,6 +212,11 @@ class Lowering:
         RULES[step.op](self, step)
 
     # ---- what rules ask and tell ----
+
+    @property
+    def samples(self) -> int:
+        """Rows of the mini-batch, over which the loss is a mean."""
+        return self.batch
 
     def emit(self, lowered: Lowered, *makes: Value) -> Lowered:
         """Append a step; `makes` are the values of the plan that it computes."""
