@@ -309,6 +309,64 @@ def test_dropout_of_nothing_changes_nothing(digits):
     np.testing.assert_array_equal(one.coefs_[0], two.coefs_[0])
 
 
+class Walk(callbacks.Callback):
+    """Keeps the parameters after each update."""
+
+    def __init__(self):
+        self.places = []
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.places.append(self.model.flat_parameters.array().astype(np.float64))
+
+
+def walk(digits, **settings):
+    """Return a fitted estimator, and its parameters after each update."""
+    seen = Walk()
+    model = quick(callbacks=[seen], max_iter=3, alpha=0.0, **settings).fit(*digits)
+    return model, np.array(seen.places)
+
+
+@pytest.mark.parametrize("settings", [{"clip_value": 1e-3}, {"clip_norm": 1e-2}])
+def test_clipped_gradients(digits, settings):
+    descent = {"solver": "sgd", "momentum": 0.0, "learning_rate_init": 0.5}
+    _, free = walk(digits, **descent)
+    _, clipped = walk(digits, **descent, **settings)
+    for places, within in ((free, False), (clipped, True)):
+        steps = np.diff(places, axis=0) / 0.5
+        sizes = np.abs(steps) if "clip_value" in settings else np.linalg.norm(steps, axis=1)
+        limit = next(iter(settings.values()))
+        # The parameters are of order 1, so a step is known to some roundings of 1.
+        assert (sizes.max() <= limit + 100 * np.finfo(float).eps) is np.bool_(within)
+
+
+@pytest.mark.parametrize("early_stopping", [False, True])
+def test_moving_average(digits, early_stopping):
+    model, places = walk(digits, ema=0.9, early_stopping=early_stopping)
+    average, averages = places[0], []
+    for place in places:
+        average = 0.9 * average + 0.1 * place
+        averages.append(average)
+    held = len(places) // 3
+    kept = -1 if not early_stopping else held * (1 + np.argmax(model.validation_scores_)) - 1
+    np.testing.assert_allclose(model.model_.flat_parameters.array(), averages[kept], rtol=1e-12)
+    assert not np.array_equal(averages[-1], places[-1])
+
+
+def test_a_moving_average_goes_on_after_pickling(digits):
+    x, y = digits
+    one = quick(ema=0.9).partial_fit(x, y, classes=np.unique(y))
+    two = pickle.loads(pickle.dumps(one))
+    for model in (one, two):
+        model.partial_fit(x, y)
+    np.testing.assert_array_equal(one.coefs_[0], two.coefs_[0])
+
+
+@pytest.mark.parametrize("settings", [{"clip_value": 1.0}, {"clip_norm": 1.0}, {"ema": 0.5}])
+def test_lbfgs_has_no_updates_to_surround(digits, settings):
+    with pytest.raises(ValueError, match=f"{next(iter(settings))}.*lbfgs"):
+        quick(solver="lbfgs", **settings).fit(*digits)
+
+
 def test_an_output_activation(curve):
     x, y = curve
     model = quick_regressor(output_activation="softplus").fit(x, y)
@@ -419,6 +477,9 @@ def test_dtype_decides_over_the_data(digits):
         {"learning_rate": 0.1},
         {"threads": 0},
         {"dropout": 1.0},
+        {"clip_value": 0.0},
+        {"clip_norm": -1.0},
+        {"ema": 1.0},
         {"callbacks": "all"},
         {"dtype": "float16"},
         {"class_weight": "even"},

@@ -14,7 +14,7 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 from fastmlp.activations import ACTIVATIONS, Activation
 from fastmlp.estimators.network import NetworkMixin
 from fastmlp.estimators.rows import Rows, predict
-from fastmlp.estimators.stochastic import StochasticMixin
+from fastmlp.estimators.stochastic import AROUND_UPDATES, StochasticMixin
 from fastmlp.optimizers import OPTIMIZERS, Optimizer
 from fastmlp.schedules import Schedule
 from fastmlp.training import exclusive
@@ -54,6 +54,9 @@ class BaseMLP(NetworkMixin, StochasticMixin, BaseEstimator):
         "n_iter_no_change": [Interval(Integral, 1, None, closed="left"), Options(Real, {np.inf})],
         "max_fun": [Interval(Integral, 1, None, closed="left")],
         "dropout": [Interval(Real, 0, 1, closed="left"), list, tuple],
+        "clip_value": [Interval(Real, 0, None, closed="neither"), None],
+        "clip_norm": [Interval(Real, 0, None, closed="neither"), None],
+        "ema": [Interval(Real, 0, 1, closed="left"), None],
         "callbacks": [list, tuple, None],
         "threads": [Interval(Integral, 1, None, closed="left"), None],
         "dtype": [StrOptions({"float32", "float64"}), type, np.dtype, None],
@@ -89,8 +92,14 @@ class BaseMLP(NetworkMixin, StochasticMixin, BaseEstimator):
 
     def _fit(self, X: Any, y: Any, sample_weight: Any, incremental: bool) -> Self:
         hidden = self._hidden_sizes()
-        if np.any(self.dropout) and not self._stochastic:
-            raise ValueError("dropout needs a solver that goes through mini-batches, not 'lbfgs'")
+        if not self._stochastic:
+            asked = {"dropout": np.any(self.dropout)}
+            asked |= {name: getattr(self, name) is not None for name in AROUND_UPDATES}
+            for name in filter(asked.get, asked):
+                raise ValueError(
+                    f"{name} needs a solver that goes through mini-batches, not 'lbfgs'; "
+                    f"got {getattr(self, name)!r}"
+                )
         first_pass = not hasattr(self, "coefs_") or (not self.warm_start and not incremental)
         X, y = self._check_data(X, y, incremental, reset=first_pass)
         if sample_weight is not None:
@@ -173,7 +182,10 @@ class BaseMLP(NetworkMixin, StochasticMixin, BaseEstimator):
         if "_optimizer" in state:
             kept = self._optimizer.state_for(self.model_)
             slots = [slot.array().copy() for slot in kept.slots]
-            state["_optimizer_state"] = (kept.step, kept.epoch, slots)
+            average = None
+            if kept.average is not None:
+                average = kept.average.array().copy(), kept.averaged_from
+            state["_optimizer_state"] = (kept.step, kept.epoch, slots, average)
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -182,9 +194,12 @@ class BaseMLP(NetworkMixin, StochasticMixin, BaseEstimator):
         super().__setstate__(state)
         if kept is not None:
             own = self._optimizer.state_for(self.model_)
-            own.step, own.epoch, slots = kept
+            own.step, own.epoch, slots, average = kept
             for slot, values in zip(own.slots, slots, strict=True):
                 slot.array()[...] = values
+            if average is not None:
+                own.begin_average(self.model_)
+                own.average.array()[...], own.averaged_from = average
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -77,7 +77,7 @@ class Epochs:
         """
         shares, inverse = self._shares_of(data, order, size)
         optimizer = self.trainer.optimizer
-        state = optimizer.state_for(self.trainer.model)
+        state = self.trainer.state()
         if isinstance(optimizer, (SGD, Adam)):
             strengths = self.alpha * inverse
             optimizer.penalize(state.step + 1, strengths)

@@ -92,6 +92,14 @@ class MLPRegressor(RegressorMixin, BaseMLP):
     dropout : float or list of float, default=0.0
         Probability with which a unit is left out in training, of all hidden layers or of each. Not
         with 'lbfgs'.
+    clip_value, clip_norm : float, default=None
+        Each element of the gradients is clipped to ±clip_value; all together are then scaled down
+        to the norm clip_norm, if theirs is larger. The penalty of 'adam' and 'sgd' comes after
+        that. Not with 'lbfgs'.
+    ema : float, default=None
+        From 0 to 1, such as 0.999: `model_` gets the exponential moving average of the parameters
+        over the updates, average ← ema · average + (1 - ema) · parameters, which early stopping
+        looks at as well. Not with 'lbfgs'.
     callbacks : list of Callback, default=None
         Of `fastmlp.callbacks`; they see "loss" and, with early stopping, "val_loss" and
         "val_score". Not with 'lbfgs'.
@@ -173,6 +181,9 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         max_fun=15000,
         output_activation=None,
         dropout=0.0,
+        clip_value=None,
+        clip_norm=None,
+        ema=None,
         callbacks=None,
         threads=None,
         dtype=None,
@@ -203,6 +214,9 @@ class MLPRegressor(RegressorMixin, BaseMLP):
         self.max_fun = max_fun
         self.output_activation = output_activation
         self.dropout = dropout
+        self.clip_value = clip_value
+        self.clip_norm = clip_norm
+        self.ema = ema
         self.callbacks = callbacks
         self.threads = threads
         self.dtype = dtype

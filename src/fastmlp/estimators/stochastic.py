@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 # What batch_size="auto" means, unless there are fewer samples.
 _AUTO_BATCH = 200
+# Settings of a Trainer that are parameters of the estimators by the same name.
+AROUND_UPDATES = ("clip_value", "clip_norm", "ema")
 # Below this rate "adaptive" stops instead of going on with a fifth.
 _LEAST_RATE = 1e-6
 
@@ -92,15 +94,17 @@ class StochasticMixin:
     def _epochs(self, loss: Loss) -> Epochs:
         """Return what trains epochs: the one of the last call, if it still fits."""
         model, optimizer, threads = self.model_, self._optimizer, self._threads()
+        around = {name: getattr(self, name) for name in AROUND_UPDATES}
         kept = self.__dict__.get("_training")
         if kept is not None and kept.alpha == self.alpha:
             made = kept.trainer
             same = made.model is model and made.optimizer is optimizer and made.loss == loss
+            same = same and all(getattr(made, name) == around[name] for name in around)
             if same and made.threads == threads:
                 return kept
         size = _AUTO_BATCH if self.batch_size == "auto" else self.batch_size
         l2 = 0.0 if isinstance(optimizer, (SGD, Adam)) else self.alpha / size
-        trainer = Trainer(model, loss, optimizer, size, threads=threads, l2=l2)
+        trainer = Trainer(model, loss, optimizer, size, threads=threads, l2=l2, **around)
         self._training = Epochs(trainer, self.alpha)
         return self._training
 
@@ -163,8 +167,10 @@ class StochasticMixin:
                     print(f"Iteration {self.n_iter_}, loss = {self.loss_:.8f}")
                 if held is None:
                     self._watch_loss()
-                elif self._watch_score(held, loss):
-                    best = model.flat_parameters.array().copy()
+                else:
+                    with epochs.trainer.averaged_weights():
+                        if self._watch_score(held, loss):
+                            best = model.flat_parameters.array().copy()
                 if self.solver == "sgd" and self.learning_rate == "invscaling":
                     rate = self.learning_rate_init / (self.t_ + 1) ** self.power_t
                     self._optimizer.change_rate(rate, model)
@@ -181,7 +187,9 @@ class StochasticMixin:
                 )
         except KeyboardInterrupt:
             warnings.warn("Training interrupted by user.", stacklevel=4)
-        if best is not None:
+        if best is None:
+            epochs.trainer.take_average()
+        else:
             model.flat_parameters.array()[...] = best
         if hooks is not None:
             hooks.on_train_end()
