@@ -367,6 +367,19 @@ def test_lbfgs_has_no_updates_to_surround(digits, settings):
         quick(solver="lbfgs", **settings).fit(*digits)
 
 
+def test_the_model_is_what_the_estimator_predicts(digits, curve, tmp_path):
+    x, y = digits
+    model = quick().fit(x, y)
+    model.model_.save(tmp_path / "model.safetensors")
+    loaded = fm.load(tmp_path / "model.safetensors")
+    np.testing.assert_array_equal(loaded.predict(x), model.predict_proba(x))
+    two = quick().fit(x, y > 4)
+    np.testing.assert_array_equal(two.model_.predict(x)[:, 0], two.predict_proba(x)[:, 1])
+    x, y = curve
+    counts = quick_regressor(loss="poisson").fit(x, np.abs(y))
+    np.testing.assert_array_equal(np.exp(counts.model_.predict(x)[:, 0]), counts.predict(x))
+
+
 def test_an_output_activation(curve):
     x, y = curve
     model = quick_regressor(output_activation="softplus").fit(x, y)

@@ -128,6 +128,18 @@ def test_copies_share_nothing():
     assert not module[0].weight.any()
 
 
+def test_a_trained_model_goes_back_into_its_module():
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.BatchNorm1d(4), nn.Linear(4, 2))
+    model = fm.from_torch(module)
+    x = np.random.default_rng(0).normal(size=(40, 3)).astype(np.float32)
+    model.fit(x, x[:, :2] * 2, loss="mse", epochs=2)
+    module.load_state_dict(model.to_torch().state_dict())
+    module.eval()
+    with torch.no_grad():
+        np.testing.assert_allclose(module(torch.from_numpy(x)), model.predict(x), atol=1e-5)
+
+
 def test_a_single_linear_and_a_model_without_sizes():
     assert repr(fm.from_torch(nn.Linear(3, 2)).layers) == "(Dense(2, 'identity'),)"
     assert fm.from_torch(nn.ReLU()).predict([[-1.0, 2.0]]).tolist() == [[0.0, 2.0]]
@@ -137,6 +149,12 @@ class Own(nn.Module):
     def __init__(self):
         super().__init__()
         self.net = nn.Sequential(nn.Linear(2, 2))
+
+
+class Usual(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.fc1, self.fc2 = nn.Linear(2, 3), nn.Linear(3, 1)
 
 
 class Widened(nn.Linear):
@@ -152,6 +170,8 @@ REFUSED = {
         r"module\.1\.0 \(Conv1d\) .* these have: BatchNorm1d.* Linear",
     ),
     "of one's own class": (Own(), r"module \(Own\) .* if all it does is net, give that"),
+    "with layers of its own": (Usual(), r"Sequential\(module\.fc1, module\.fc2\), with the act"),
+    "logarithm of softmax": (nn.LogSoftmax(1), "leave it out: .* 'cross_entropy' takes logits"),
     "of a class derived": (Widened(2, 2), r"Widened has no counterpart"),
     "sizes that do not fit": (
         nn.Sequential(nn.Linear(2, 3), nn.Linear(2, 1)),

@@ -194,8 +194,19 @@ class _Reader:
 
 
 def _unknown(kind: type[Any], module: Any, names: set[str]) -> str:
-    inside = [key for key, child in module.named_children() if type(child).__name__ == "Sequential"]
-    hint = f"; if all it does is {inside[0]}, give that" if inside else ""
+    children = list(module.named_children())
+    inside = [key for key, child in children if type(child).__name__ == "Sequential"]
+    hint = ""
+    if inside:
+        hint = f"; if all it does is {inside[0]}, give that"
+    elif children and not kind.__module__.startswith("torch."):
+        parts = ", ".join(f"module.{key}" for key, _ in children)
+        hint = (
+            f"; what its forward does cannot be seen: give torch.nn.Sequential({parts}), with "
+            "the activations between them"
+        )
+    elif kind.__name__ == "LogSoftmax":
+        hint = "; leave it out: the loss 'cross_entropy' takes logits"
     return (
         f"the class {kind.__module__}.{kind.__name__} has no counterpart in fastmlp; these have: "
         f"{', '.join(sorted(names))}{hint}"
