@@ -4,9 +4,8 @@
  * the thread computes. A barrier stands before a step only where the lowering (src/fastmlp/backends/native.py) found that
  * some thread reads or overwrites what another one touched since the last barrier. Every field is filled in by Python.
  *
- * Matrices are stored in column blocks of one cache line, [ceil(cols / BL)][rows | 1][BL] with BL = 64 bytes /
- * sizeof(real), padded with zeros: a tile of a few rows and one block is contiguous, blocks are an odd number of lines
- * apart, and one layout serves activations, weights and transposed weights alike (the rows of the latter two are rounded
+ * Matrices are stored in column blocks of one cache line, [ceil(cols / BL)][FM_LINES(rows)][BL] with BL = 64 bytes /
+ * sizeof(real), padded with zeros: a tile of a few rows and one block is contiguous, and one layout serves activations, weights and transposed weights alike (the rows of the latter two are rounded
  * up to whole blocks instead).
  */
 #ifndef FASTMLP_PLAN_H
@@ -15,6 +14,10 @@
 #include <stdint.h>
 
 enum { FM_OPERANDS = 12, FM_ARGS = 8, FM_NUMBERS = 8, FM_BASES = 16, FM_SOURCES = 4, FM_HYPER = 8 };
+
+/* Lines from one column block to the next. Odd, so that a row's blocks never share a set of L1; and not near a multiple of
+ * 512, where the same rows of 16 blocks, which a product has in L2 together, would share an eighth of its sets. */
+#define FM_LINES(rows) (((rows) | 1) + ((rows) >= 480 && ((rows) + 32) % 512 < 64 ? 64 : 0))
 
 /* Places of the order beyond a mini-batch whose rows are known as well, so that they can be fetched ahead. */
 enum { FM_ROWS_AHEAD = 16 };

@@ -49,6 +49,11 @@ class Place:
     transposed: int | None
 
 
+def lines_of(rows: int) -> int:
+    """Return the cache lines of a column block of a matrix: FM_LINES of csrc/plan.h."""
+    return (rows | 1) + (64 if rows >= 480 and (rows + 32) % 512 < 64 else 0)
+
+
 class Layout:
     """The places of all parameters of a model.
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from fastmlp import _native
+from fastmlp.backends.layout import lines_of
 from fastmlp.backends.lowering import columns, dense, elementwise, losses, norm, reading
 from fastmlp.backends.lowering.steps import (
     ARENA,
@@ -42,6 +44,9 @@ RULES: dict[str, Callable[[Lowering, Step], None]] = {
 # without missing the first-level TLB, which has 64 entries on most processors.
 _ROWS_IN_REACH = 32
 
+
+# Columns of a product that reads many rows in place: each pair of blocks passes over all of them.
+_COLUMNS_IN_PLACE = 256
 
 # Steps whose parts along rows are of weights, or of stretches of them.
 _ROWS_ARE_NO_SAMPLES = ("grad", "grad_column", "square_sums", "update", "average")
@@ -160,8 +165,13 @@ class Lowering:
         self._walk()
 
     def _products_alone_read(self, x: Value) -> bool:
+        widest = _COLUMNS_IN_PLACE if self.batch > _ROWS_IN_REACH else math.inf
         return x is not self.plan.output and all(
-            (step.op == "dense" and step.reads[1].name not in self._column_weights)
+            (
+                step.op == "dense"
+                and step.reads[1].name not in self._column_weights
+                and step.writes[0].cols <= widest
+            )
             or (step.op == "dense_backward_params" and step.writes[0].cols > 1)
             for step in self.readers.get(x, ())
         )
@@ -254,7 +264,7 @@ class Lowering:
         if column:
             lines = -(-rows // 16) * 16 // self.block
         else:
-            lines = self.blocks(cols) * (self.blocks(rows) * self.block if panel else rows | 1)
+            lines = self.blocks(cols) * (self.blocks(rows) * self.block if panel else lines_of(rows))
         self.arena_bytes += lines * 64
         return matrix
 
