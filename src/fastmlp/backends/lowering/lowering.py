@@ -264,7 +264,8 @@ class Lowering:
         if column:
             lines = -(-rows // 16) * 16 // self.block
         else:
-            lines = self.blocks(cols) * (self.blocks(rows) * self.block if panel else lines_of(rows))
+            apart = self.blocks(rows) * self.block if panel else lines_of(rows)
+            lines = self.blocks(cols) * apart
         self.arena_bytes += lines * 64
         return matrix
 
