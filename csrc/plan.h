@@ -88,6 +88,10 @@ typedef struct fm_call {
     int64_t n_rows;
     int64_t first, last; /* mini-batches to run; mini-batch b begins at row b * batch_rows of the order */
     int64_t batch_rows;
+    /* Where the last mini-batch of each epoch has fewer rows, this program runs it, on as many threads as the other one.
+     * Epochs follow each other in the order, epoch_rows each. NULL: all mini-batches are of one size. */
+    const struct fm_program *rest;
+    int64_t epoch_rows;
     const double *hyper; /* one row of hyper_stride doubles for each mini-batch of the span, or NULL */
     int64_t hyper_stride;
     double *losses; /* losses[b] for mini-batch b, or NULL */

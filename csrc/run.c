@@ -216,8 +216,7 @@ static void walk_chunks(const fm_program *p, const fm_call *call, team *b, int w
     frame->row0 = frame->rows_here = 0;
 }
 
-static void walk(const fm_program *p, const fm_call *call, team *b, int worker) {
-    const int64_t room = p->chunks.count ? p->chunks.room : call->batch_rows;
+static void walk(const fm_program *program, const fm_call *call, team *b, int worker) {
     fm_fetch fetch = {0};
     fm_frame frame = {
         .fetch = &fetch,
@@ -226,27 +225,39 @@ static void walk(const fm_program *p, const fm_call *call, team *b, int worker) 
         .order64 = call->order64,
         .n_rows = call->n_rows,
         .out_stride = call->out_stride,
-        .rows = p->rows ? p->rows + worker * (room + FM_ROWS_AHEAD) : NULL,
         .seed = call->seed,
     };
-    const int parts = p->n_threads, workers = b->workers;
+    const int parts = program->n_threads, workers = b->workers;
+    const int64_t epoch = call->rest ? call->epoch_rows / call->batch_rows + 1 : 0; /* mini-batches of one */
+    const fm_program *before = program;
+    int64_t taken = 0;
     const double begun = call->budget > 0 ? fm_seconds() : 0;
     for (int64_t batch = call->first; batch < atomic_load_explicit(&b->last, memory_order_relaxed); ++batch) {
         if (call->budget > 0 && worker == 0) watch(call, b, batch, begun);
         const int64_t done = batch - call->first;
-        frame.first_row = batch * call->batch_rows;
+        const fm_program *p = program;
+        int64_t rows = call->batch_rows;
+        frame.first_row = batch * rows;
+        if (call->rest) {
+            const int64_t place = batch % epoch * rows;
+            frame.first_row = batch / epoch * call->epoch_rows + place;
+            if (batch % epoch == epoch - 1) p = call->rest, rows = call->epoch_rows - place;
+            /* Each program's barriers are enough for itself alone. */
+            if (p != before) meet(b), before = p;
+        }
         frame.hyper = call->hyper ? call->hyper + done * call->hyper_stride : NULL;
         frame.loss = call->losses ? call->losses + batch : NULL;
         frame.out = call->out ? call->out + frame.first_row * call->out_stride : NULL;
         frame.step = call->step + (uint64_t)done;
-        if (frame.rows && !p->chunks.count) find_rows(call, frame.first_row, call->batch_rows, frame.rows);
+        frame.rows = p->rows ? p->rows + worker * ((p->chunks.count ? p->chunks.room : rows) + FM_ROWS_AHEAD) : NULL;
+        if (frame.rows && !p->chunks.count) find_rows(call, frame.first_row, rows, frame.rows);
         for (int s = 0; s < p->n_steps; ++s) {
             const fm_step *step = &p->steps[s];
             const fm_part *part = p->parts + (size_t)s * (size_t)parts;
             if (step->barrier) meet(b);
             if (p->chunks.count && s == p->chunks.first) {
-                /* everybody asks once more than there are chunks */
-                walk_chunks(p, call, b, worker, &frame, done * (p->chunks.count + workers));
+                walk_chunks(p, call, b, worker, &frame, taken);
+                taken += p->chunks.count + workers; /* everybody asks once more than there are chunks */
                 s = p->chunks.end - 1;
                 continue;
             }

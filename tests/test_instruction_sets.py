@@ -79,10 +79,16 @@ class FilteredProgram:
         hyper=None,
         losses=None,
         out=None,
+        rest=None,
+        epoch_rows=0,
         seed=0,
         step=0,
         **others,
     ):
+        if rest is not None:
+            return self.run_apart(
+                rest, sources, order, first, last, hyper, losses, epoch_rows, seed, step
+            )
         rows = last * self.rows if order is None else len(order)
         scalars = 0 if hyper is None else hyper.shape[1]
         width = 0 if out is None else out.strides[0]
@@ -110,6 +116,25 @@ class FilteredProgram:
                 array[...] = part.view(array.dtype).reshape(array.shape)
                 place += array.nbytes
         assert place == len(result)
+        return last
+
+    def run_apart(self, rest, sources, order, first, last, hyper, losses, epoch_rows, seed, step):
+        """Run mini-batches one by one: the filter knows one program."""
+        full = epoch_rows // self.rows
+        for batch in range(first, last):
+            epoch, place = divmod(batch, full + 1)
+            program = rest if place == full else self
+            start = epoch * epoch_rows + place * self.rows
+            rows = slice(start, start + program.rows)
+            taken = order is not None
+            program.run(
+                sources if taken else [x if x is None else x[rows] for x in sources],
+                order=order[rows] if taken else None,
+                hyper=hyper[batch - first :],
+                losses=losses[batch : batch + 1],
+                seed=seed,
+                step=step + batch - first,
+            )
         return last
 
 

@@ -143,6 +143,56 @@ def test_single_steps_have_the_bits_of_a_span(optimizer, dtype):
         np.testing.assert_array_equal(steps, span)
 
 
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("batch", [4, 10])
+def test_epochs_with_a_rest_have_the_bits_of_their_batches_wherever_a_span_is_cut(
+    threads, batch, dtype, isa
+):
+    n, epochs = 11, 3
+    batches = -(-n // batch)
+    source = Source(cases.inputs(n, 5, dtype=dtype), cases.targets("real", n, 3))
+    rng = np.random.default_rng(2)
+    order = np.concatenate([rng.permutation(n) for _ in range(epochs)]).astype(np.uint32)
+    ends = {
+        "whole": [epochs * batches],
+        "cut": [1, batches + 1, epochs * batches],
+        "single": range(1, epochs * batches + 1),
+    }
+    results = {}
+    for name, cuts in ends.items():
+        layers = [fm.Dense(40, "relu"), fm.Dropout(0.3), fm.LayerNorm(), fm.Dense(20), fm.Dense(3)]
+        model = fm.Sequential(layers, input_size=5, dtype=dtype, seed=0)
+        optimizer = with_groups(optimizers.Adam)
+        executor = native.Executor(model, MSE.loss, optimizer, threads=threads)
+        values, first = np.full(epochs * batches, np.nan), 0
+        for last in cuts:
+            executor.train(source, order, batch, first, last, values)
+            first = last
+        assert optimizer.state_for(model).step == epochs * batches
+        results[name] = [values, model.flat_parameters.array().copy()]
+    for name in ("whole", "cut"):
+        for found, expected in zip(results[name], results["single"], strict=True):
+            np.testing.assert_array_equal(found, expected)
+
+
+def test_programs_that_do_not_go_together_are_refused():
+    model, source = cases.mlp(cases.SMALL), Source(cases.inputs(11, 5), np.zeros((11, 3)))
+    executor = native.Executor(model, MSE.loss, optimizers.SGD(), threads=1)
+    full, rest = (executor._lower_training(source, rows) for rows in (4, 3))
+    arrays = {"hyper": np.zeros((3, 16)), "losses": np.zeros(3), "last": 3, "epoch_rows": 11}
+    run = full.training(1, "rows")[1].run
+    sources = source.x, source.y, None
+    assert run(sources, rest=rest.training(1, "rows")[1], **arrays) == 3
+    for other, changed in (
+        (rest.training(2, "rows")[1], {}),
+        (full.training(1, "rows")[1], {}),
+        (rest.training(1, "rows")[1], {"epoch_rows": 10}),
+        (rest.training(1, "rows")[1], {"seconds": np.zeros(99)}),
+    ):
+        with pytest.raises(ValueError, match="does not go with the other one"):
+            run(sources, rest=other, **{**arrays, **changed})
+
+
 def test_rectification_begins(dtype, isa):
     radam = optimizers.OPTIMIZERS["radam"]
     compare_training(

@@ -616,6 +616,11 @@ class TestShortEpochs:
             {"optimizer": lambda: fm.SGD(fm.schedules.Cosine(0.1, 40), momentum=0.9)},
             {"optimizer": lambda: fm.SGD(fm.schedules.Exponential(0.1, 0.9, unit="epoch"))},
             {"batch_size": 7},
+            {"batch_size": 7, "shuffle": False},
+            {"batch_size": 47, "sample_weight": np.linspace(0.1, 2.0, 48)},
+            {"batch_size": 25, "threads": 3},
+            {"batch_size": 7, "loss": lambda y_hat, y: (((y_hat - y) ** 2).mean(), y_hat - y)},
+            {"batch_size": 7, "backend": "reference"},
         ],
         ids=lambda settings: " ".join(settings),
     )

@@ -75,6 +75,8 @@ class Program:
         hyper: np.ndarray | None = None,
         losses: np.ndarray | None = None,
         out: np.ndarray | None = None,
+        rest: Program | None = None,
+        epoch_rows: int = 0,
         seed: int = 0,
         step: int = 0,
         seconds: np.ndarray | None = None,

@@ -31,23 +31,6 @@ cdef extern from "fastmlp.h" nogil:
         int64_t row_stride
         int64_t col_stride
         int32_t type
-    ctypedef struct fm_call:
-        fm_source source[4]
-        const uint32_t *order32
-        const uint64_t *order64
-        int64_t n_rows
-        int64_t first
-        int64_t last
-        int64_t batch_rows
-        const double *hyper
-        int64_t hyper_stride
-        double *losses
-        char *out
-        int64_t out_stride
-        uint64_t seed
-        uint64_t step
-        double *step_seconds
-        double budget
     ctypedef struct fm_move:
         int64_t step, slot, per_row, per_chunk
     ctypedef struct fm_chunks:
@@ -66,6 +49,25 @@ cdef extern from "fastmlp.h" nogil:
         int64_t base_size[16]
         fm_chunks chunks
         const char **rows
+    ctypedef struct fm_call:
+        fm_source source[4]
+        const uint32_t *order32
+        const uint64_t *order64
+        int64_t n_rows
+        int64_t first
+        int64_t last
+        int64_t batch_rows
+        const fm_program *rest
+        int64_t epoch_rows
+        const double *hyper
+        int64_t hyper_stride
+        double *losses
+        char *out
+        int64_t out_stride
+        uint64_t seed
+        uint64_t step
+        double *step_seconds
+        double budget
 
     const char *fm_status_text(int status)
     const char *fm_isa_name(int i)
@@ -474,7 +476,8 @@ cdef class Program:
         return 1
 
     def run(self, sources, *, order=None, int64_t first=0, int64_t last=1, hyper=None, losses=None, out=None,
-            uint64_t seed=0, uint64_t step=0, seconds=None, double budget=0.0):
+            Program rest=None, int64_t epoch_rows=0, uint64_t seed=0, uint64_t step=0, seconds=None,
+            double budget=0.0):
         """Run mini-batches first … last - 1, the GIL released.
 
         Parameters
@@ -490,6 +493,11 @@ cdef class Program:
             losses[b] is written for each mini-batch.
         out : array (last · rows, columns), optional
             C-contiguous rows of the program's precision.
+        rest : Program, optional
+            Runs the last mini-batch of each epoch, of what is left of `epoch_rows`; reads the same sources on as many
+            threads.
+        epoch_rows : int
+            Rows of an epoch, where there is a rest; epochs follow each other in the order.
         seed, step : int
             Of random numbers: seed, and number of the first step.
         seconds : float64 array (steps of the program), optional
@@ -505,8 +513,17 @@ cdef class Program:
         cdef fm_call call
         cdef Py_buffer views[9]
         cdef int n_views = 0, i
-        cdef int64_t needed = last * self.rows, reached
+        cdef int64_t needed = last * self.rows, full, reached
         memset(&call, 0, sizeof(call))
+        if rest is not None:
+            full = epoch_rows // self.rows
+            if (rest.rows != epoch_rows - full * self.rows or rest.program.n_threads != self.program.n_threads
+                    or rest.program.bits != self.program.bits or self.result_columns > 0
+                    or any([rest.columns[i] != self.columns[i] for i in range(4)])
+                    or (rest.program.rows != NULL and self.program.rows == NULL) or seconds is not None):
+                raise ValueError("the program of the rest does not go with the other one")
+            needed = last // (full + 1) * epoch_rows + last % (full + 1) * self.rows
+            call.rest, call.epoch_rows = &rest.program, epoch_rows
         call.first, call.last, call.batch_rows = first, last, self.rows
         call.seed, call.step = seed, step
         call.n_rows = needed

@@ -40,8 +40,7 @@ class Bundles:
         self._trainer = trainer
         self._data = data
         self._shuffle, self._seed = shuffle, seed
-        whole = isinstance(data, Source) and data.n % min(trainer.batch_size or data.n, data.n) == 0
-        self._possible = quiet and whole
+        self._possible = quiet and isinstance(data, Source)
         self._count = 1
 
     def count(self, left: int, seconds: float) -> int:
@@ -74,19 +73,16 @@ class Bundles:
         for epoch in range(state.epoch, state.epoch + count):
             ((_, order, size),) = trainer.portions(data, self._shuffle, self._seed, epoch)
             orders.append(np.arange(data.n, dtype=np.uint32) if order is None else order)
-        batches = data.n // size
-        losses = np.empty(batches * count)
-        repeated = Source(data.x, data.y, data.sample_weight, data.classes)
-        repeated.n = count * data.n
+        losses = np.empty(data.batches(size) * count)
         executor.snapshot()
-        executor.train(repeated, np.concatenate(orders), size, 0, len(losses), losses)
+        executor.train(data, np.concatenate(orders), size, 0, len(losses), losses)
         if not np.isfinite(losses).all() or not executor.finite():
             executor.restore()
             self._possible = False
             return None
         state.epoch += count
         means = []
-        for order, part in zip(orders, losses.reshape(count, batches), strict=True):
+        for order, part in zip(orders, losses.reshape(count, -1), strict=True):
             total, weight = data.weigh(part, order, size)
             means.append(total / weight if weight > 0.0 else 0.0)
         return means, time.perf_counter() - start

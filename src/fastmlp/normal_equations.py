@@ -71,8 +71,8 @@ def normal_equations(
             count += spec.size
     gradient, curvature = np.zeros(count), np.zeros((count, count))
     rows = max(_CHUNK // count, _LEAST_ROWS) // outputs or 1
-    for start in range(0, source.n, rows):
-        part = source.rows_of(None, start, start + rows)
+    for batch in range(source.batches(rows)):
+        part = source.rows_of(None, batch, rows)
         errors, J = _rows(model, source, part, x, places, count)
         scale = scales if len(scales) == 1 else scales[part]
         errors *= scale

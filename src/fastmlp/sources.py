@@ -121,9 +121,11 @@ class Source:
         starts = np.arange(0, self.n, size)
         return np.add.reduceat(weight if order is None else weight[order], starts)
 
-    def rows_of(self, order: np.ndarray | None, start: int, stop: int) -> Rows:
-        """Return which rows stand at places `start` to `stop` - 1 of the order."""
-        stop = min(stop, self.n)
+    def rows_of(self, order: np.ndarray | None, batch: int, size: int) -> Rows:
+        """Return the rows of a mini-batch; `order` may hold several epochs, one after the other."""
+        epoch, place = divmod(batch, -(-self.n // size))
+        start = epoch * self.n + place * size
+        stop = epoch * self.n + min((place + 1) * size, self.n)
         return slice(start, stop) if order is None else order[start:stop]
 
     def inputs(self, rows: Rows, dtype: np.dtype) -> np.ndarray:

@@ -330,7 +330,7 @@ class Trainer:
                 part = losses[first:last]
                 if not isfinite(part.sum()) and not np.isfinite(part).all():
                     bad = int(np.isfinite(part).argmin())
-                    rows = source.rows_of(order, (first + bad) * size, (first + bad + 1) * size)
+                    rows = source.rows_of(order, first + bad, size)
                     batch = at.batches + first + bad
                     self._diverged(number, batch, float(part[bad]), source.x[rows])
                 if each:

@@ -121,14 +121,14 @@ class BaseExecutor:
         last: int,
         losses: np.ndarray,
     ) -> None:
-        """Train on the mini-batches `first` to `last` - 1 of an epoch.
+        """Train on the mini-batches `first` to `last` - 1 of an epoch, or of several.
 
         Parameters
         ----------
         source : Source
-        order : ndarray of unsigned integers, shape (n,), or None
+        order : ndarray of unsigned integers, shape (n,) or (epochs · n,), or None
             Mini-batch i has the rows order[i·batch_size : (i + 1)·batch_size], the last one what
-            is left. None: the rows as they stand.
+            is left. Epochs follow each other. None: one epoch of the rows as they stand.
         batch_size, first, last : int
         losses : ndarray of float64
             losses[i] becomes the mean data loss of mini-batch i, before its update.

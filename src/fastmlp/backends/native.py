@@ -32,7 +32,7 @@ from fastmlp.backends.lowering import (
     largest_chunk,
 )
 from fastmlp.backends.programs import loss_program
-from fastmlp.backends.tuning import Follower, Tuner, candidates
+from fastmlp.backends.tuning import Tuner, candidates
 from fastmlp.config import get_num_threads
 from fastmlp.plan import build
 from fastmlp.sources import all_finite
@@ -101,7 +101,7 @@ class _Programs:
         self.chunked: _Chunked | None = None
         self._bases = bases
         self._programs: dict[tuple[str, int, str], _native.Program] = {}
-        self.tuners: dict[bool, Tuner | Follower] = {}
+        self.tuners: dict[bool, Tuner] = {}
 
     @property
     def strategies(self) -> tuple[str, ...]:
@@ -204,7 +204,6 @@ class Executor(BaseExecutor):
         self._kept: _Programs | None = None
         self._place: dict[str, int] = {}  # of the random numbers of what is kept
         self._last: tuple[_Programs | None, bool] = None, False
-        self._whole: _Programs | None = None  # of the last mini-batches that were not a rest
         self._limit, self._limit_seen = 1, float("-inf")
 
     # ---- memory ----
@@ -224,7 +223,6 @@ class Executor(BaseExecutor):
             self._cache.clear()
             self.fast_predict = None
             self._last = None, False
-            self._whole = None
         return self._layouts
 
     def _panels(self) -> tuple[Panels, Panels]:
@@ -341,25 +339,13 @@ class Executor(BaseExecutor):
             self._limit, self._limit_seen = limit, now
         return self._limit
 
-    def _tuner(
-        self, programs: _Programs, single: bool, whole: _Programs | None
-    ) -> Tuner | Follower:
-        """Who chooses the program; single steps, which wake threads each time, have their own.
-
-        A rest of `whole` mini-batches takes what is best for these, if it is at least half of one.
-        """
+    def _tuner(self, programs: _Programs, single: bool) -> Tuner:
+        """Who chooses the program; single steps, which wake threads each time, have their own."""
         limit = self._thread_limit()
         tuner = programs.tuners.get(single)
         if tuner is None:
-            leader = None if whole is None else whole.tuners.get(False)
-            if leader is not None and 2 * programs.multiply_adds >= whole.multiply_adds:
-                tuner = Follower(leader)
-            else:
-                choice = candidates(
-                    programs.multiply_adds, limit, self.threads, programs.strategies
-                )
-                tuner = Tuner(choice)
-            programs.tuners[single] = tuner
+            choice = candidates(programs.multiply_adds, limit, self.threads, programs.strategies)
+            tuner = programs.tuners[single] = Tuner(choice)
         return tuner
 
     # ---- training ----
@@ -385,55 +371,19 @@ class Executor(BaseExecutor):
         losses: np.ndarray,
     ) -> None:
         state = self.optimizer.state_for(self.model)
-        full = source.n // batch_size
         hyper = self._hyper(state.step + 1, last - first, state.epoch)
         try:
-            if not self._loss_is_native():
-                for batch in range(first, last):
-                    rows = source.rows_of(order, batch * batch_size, (batch + 1) * batch_size)
-                    losses[batch] = self._train_by_python(source, rows, hyper[batch - first :])
+            if self._loss_is_native():
+                self._train(source, order, batch_size, first, last, losses, hyper)
+                state.step += last - first
                 return
-            if first < min(last, full):
-                end = min(last, full)
-                self._train(source, order, batch_size, first, end, losses, hyper, state.step)
-            if last > full:
-                start = full * batch_size
-                rest = None if order is None else order[start:]
-                tail = source
-                if order is None:
-                    tail = type(source)(
-                        source.x[start:], source.y[start:], source.sample_weight, source.classes
-                    )
-                    if source.sample_weight is not None:
-                        tail.sample_weight = source.sample_weight[start:]
-                self._train(
-                    tail,
-                    rest,
-                    source.n - start,
-                    0,
-                    1,
-                    losses[full:],
-                    hyper[full - first :],
-                    state.step + full - first,
-                    rest_of=batch_size,
-                )
+            for batch in range(first, last):
+                rows = source.rows_of(order, batch, batch_size)
+                losses[batch] = self._train_by_python(source, rows, hyper[batch - first :])
         except UnsupportedStep:
             self._reference_executor().train(source, order, batch_size, first, last, losses)
-            return
-        state.step += last - first
 
-    def _train(
-        self,
-        source: Source,
-        order: np.ndarray | None,
-        rows: int,
-        first: int,
-        last: int,
-        losses: np.ndarray,
-        hyper: np.ndarray,
-        step: int,
-        rest_of: int = 0,
-    ) -> None:
+    def _lower_training(self, source: Source, rows: int) -> _Programs:
         programs = self._lower(
             rows,
             labels=bool(source.classes),
@@ -445,33 +395,50 @@ class Executor(BaseExecutor):
             sample_weight=source.weighted,
         )
         self._transpose(programs)
+        return programs
+
+    def _train(
+        self,
+        source: Source,
+        order: np.ndarray | None,
+        rows: int,
+        first: int,
+        last: int,
+        losses: np.ndarray,
+        hyper: np.ndarray,
+    ) -> None:
+        step = self.optimizer.state_for(self.model).step
+        rows = min(rows, source.n)
+        programs, rest, full = self._lower_training(source, rows), None, source.n // rows
+        if source.n % rows and last > full:  # an epoch ends in between, or before
+            rest = self._lower_training(source, source.n % rows)
+        lowering = programs.lowering
         weight = _weights(source)
-        whole = self._whole
-        if not rest_of:
-            self._whole, whole = programs, None
-        elif whole is not None and whole.lowering.batch != rest_of:
-            whole = None
-        tuner = self._tuner(programs, last - first == 1, whole)
+        tuner = self._tuner(programs, last - first == 1)
         done = first
         while done < last:
-            (threads, strategy), count, budget = tuner.turn(last - done)
-            _, program = programs.training(threads, strategy)
+            left = last - done
+            if rest is not None and not tuner.settled:
+                left = min(left, full - done % (full + 1))  # the rest would be no fair trial
+            (threads, strategy), count, budget = tuner.turn(left) if left else (tuner.best, 1, 0.0)
+            ends = rest is not None and done + count > full
             begun, start = done, time.perf_counter()
-            done = program.run(
+            done = programs.training(threads, strategy)[1].run(
                 (source.x, source.y, weight),
                 order=order,
                 first=begun,
                 last=begun + count,
                 hyper=hyper[begun - first :],
                 losses=losses,
+                rest=rest.training(threads, strategy)[1] if ends else None,
+                epoch_rows=source.n,
                 seed=self.seed,
                 step=step + begun - first,
                 budget=budget,
             )
-            tuner.report(done - begun, time.perf_counter() - start, done == begun + count)
-        panels_of(self.model.flat_parameters, self._layouts.parameters).wrote(
-            programs.lowering.maintained
-        )
+            if left:
+                tuner.report(done - begun, time.perf_counter() - start, done == begun + count)
+        panels_of(self.model.flat_parameters, self._layouts.parameters).wrote(lowering.maintained)
         for vector in self.optimizer.state_for(self.model).vectors().values():
             vector.resident.wrote()
         self._wrote_states(programs)

@@ -329,7 +329,7 @@ class Executor(BaseExecutor):
         ]
         shares = self.average_shares(state.step + 1, last - first)
         for batch in range(first, last):
-            rows = source.rows_of(order, batch * batch_size, (batch + 1) * batch_size)
+            rows = source.rows_of(order, batch, batch_size)
             x = source.inputs(rows, model.dtype)
             plan = self._plan(
                 len(x),

@@ -66,38 +66,6 @@ def candidates(
     ]
 
 
-class Follower:
-    """Takes what another tuner has chosen, for mini-batches of nearly the same size.
-
-    The last mini-batch of an epoch would otherwise have to be assembled in every way, and would
-    find out over a dozen epochs what is known already.
-
-    Parameters
-    ----------
-    leader : Tuner
-    """
-
-    def __init__(self, leader: Tuner):
-        self._leader = leader
-
-    @property
-    def settled(self) -> bool:
-        """Whether the best candidate is known."""
-        return self._leader.settled
-
-    @property
-    def best(self) -> Candidate:
-        """The candidate that took the least time."""
-        return self._leader.best
-
-    def turn(self, count: int) -> tuple[Candidate, int, float]:
-        """Return who is next, see `Tuner.turn`; no end, as these mini-batches are few."""
-        return self.best, count, 0.0
-
-    def report(self, count: int, seconds: float, finished: bool) -> None:
-        """How it went tells nothing that the leader does not see."""
-
-
 class Tuner:
     """Chooses among candidates by their times.
 
