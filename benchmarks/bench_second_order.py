@@ -23,8 +23,7 @@ RATES = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2)
 BATCHES = (None, 30)
 SIZES, TEACHER, ROWS = (6, 12, 1), (6, 4, 1), 300
 SOLVERS = {
-    # As many pairs as PyTorch keeps by default, somewhat more than there are weights.
-    "L-BFGS": lambda: fm.LBFGS(history=100, gtol=0.0, ftol=0.0),
+    "L-BFGS": lambda: fm.LBFGS(gtol=0.0, ftol=0.0),
     "Levenberg–Marquardt": lambda: fm.LevenbergMarquardt(gtol=0.0),
 }
 

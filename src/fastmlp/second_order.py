@@ -236,14 +236,16 @@ class LBFGS(FullBatchOptimizer):
     ``torch.optim.LBFGS(history_size=history, line_search_fn="strong_wolfe")``.
 
     Good for smooth losses and some thousand samples: any loss, l2, sample weights, frozen layers.
-    It remembers 2·history vectors as long as the parameters.
+    It remembers up to 2·history vectors as long as the parameters: 0.8 GB after 100 steps of a
+    network of a million float32 weights.
 
     Source: J. Nocedal, S. Wright, Numerical Optimization (2nd ed. 2006), algorithms 7.4, 7.5.
 
     Parameters
     ----------
     history : int
-        Pairs remembered, 1 to 1000.
+        Pairs remembered, 1 to 1000; by default as many as in PyTorch. Fewer save memory, and time
+        where the loss itself is cheap, but more steps are needed.
     gtol : float
         Stop where no element of the gradient is larger than this.
     ftol : float
@@ -276,7 +278,7 @@ class LBFGS(FullBatchOptimizer):
 
     def __init__(
         self,
-        history: int = 10,
+        history: int = 100,
         gtol: float = 1e-8,
         ftol: float = 1e-10,
         wolfe: tuple[float, float] = (1e-4, 0.9),
