@@ -15,6 +15,7 @@ is covered.
 
 from __future__ import annotations
 
+from functools import cache
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -24,7 +25,7 @@ from fastmlp import _native
 from fastmlp.backends.lowering.steps import ARENA
 
 if TYPE_CHECKING:
-    from fastmlp.backends.lowering import Access, ChunkLowering, Lowered
+    from fastmlp.backends.lowering import ChunkLowering, Lowered
 
 # The layout of fm_step in csrc/plan.h.
 STEP = np.dtype(
@@ -83,27 +84,23 @@ def parts_of(step: Lowered, threads: int, strategy: str) -> np.ndarray:
     return parts
 
 
-def _extent(
-    access: Access, parts: np.ndarray, block: int, op: str
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return the rows and the columns that an access touches, (threads, 2) each."""
-    everything = np.empty((len(parts), 2), np.int64)
-    everything[:] = 0, np.iinfo(np.int64).max
-    axes = {
-        "all": everything,
-        "rows": parts[:, :2].astype(np.int64),
-        "cols": parts[:, 2:].astype(np.int64) * block,
-    }
-    return axes[access.rows], axes[access.cols]
+# What a part touches along one axis, (threads, 2); None stands for everything.
+_Extent = np.ndarray | None
 
 
-def _collide(
-    a: tuple, b: tuple, busy_a: np.ndarray, busy_b: np.ndarray, others: np.ndarray
-) -> bool:
-    """Whether two different threads touch a common element."""
-    overlap = busy_a[:, None] & busy_b[None, :] & others
+def _extents(parts: np.ndarray, block: int) -> dict[str, _Extent]:
+    """Return the rows and the columns that parts have, under the names that an access uses."""
+    wide = parts.astype(np.int64)
+    return {"all": None, "rows": wide[:, :2], "cols": wide[:, 2:] * block}
+
+
+def _collide(a: tuple[_Extent, ...], b: tuple[_Extent, ...], together: np.ndarray) -> bool:
+    """Whether two different threads, of pairs that work `together`, touch a common element."""
+    overlap = together
     for mine, other in zip(a, b, strict=True):
-        overlap &= (mine[:, None, 0] < other[None, :, 1]) & (other[None, :, 0] < mine[:, None, 1])
+        if mine is not None and other is not None:
+            starts_before = mine[:, None, 0] < other[None, :, 1]
+            overlap = overlap & starts_before & (other[None, :, 0] < mine[:, None, 1])
     return bool(overlap.any())
 
 
@@ -113,24 +110,27 @@ def barriers(steps: list[Lowered], parts: list[np.ndarray], block: int) -> list[
         return [False] * len(steps)
     others = ~np.eye(len(parts[0]), dtype=bool)
     busy = [(p[:, 0] < p[:, 1]) & (p[:, 2] < p[:, 3]) for p in parts]
-    touched = [
-        [
-            (access, write, _extent(access, parts[i], block, step.op))
-            for accesses, write in ((step.reads, False), (step.writes, True))
-            for access in accesses
-        ]
-        for i, step in enumerate(steps)
-    ]
+    touched = []
+    for step, part in zip(steps, parts, strict=True):
+        extents = _extents(part, block)
+        touched.append(
+            [
+                (access.matrix, write, (extents[access.rows], extents[access.cols]))
+                for accesses, write in ((step.reads, False), (step.writes, True))
+                for access in accesses
+            ]
+        )
 
+    @cache
     def conflict(i: int, j: int) -> bool:
+        together = None
         for a, a_writes, a_extent in touched[i]:
             for b, b_writes, b_extent in touched[j]:
-                if (
-                    (a_writes or b_writes)
-                    and a.matrix is b.matrix
-                    and _collide(a_extent, b_extent, busy[i], busy[j], others)
-                ):
-                    return True
+                if a is b and (a_writes or b_writes):
+                    if together is None:
+                        together = busy[i][:, None] & busy[j][None, :] & others
+                    if _collide(a_extent, b_extent, together):
+                        return True
         return False
 
     needed = [False] * len(steps)
