@@ -229,3 +229,19 @@ def test_fewer_workers_than_asked_for():
     many, _ = run(mlp(sizes)(), "mse", fm.Adam(), source, 2000, threads=40, strategy="chunks")
     one, _ = run(mlp(sizes)(), "mse", fm.Adam(), source, 2000, threads=1, strategy="chunks")
     assert many == one
+
+
+def test_rests_of_other_programs(dtype):
+    """Whole mini-batches by chunks, or gathered, and a rest by rows, or in place: same bits."""
+    for sizes, rows, batch in (((4, 32, 16, 4), 1000, 600), ((50, 300, 3), 202, 64)):
+        x, y = arrays(rows, sizes, dtype)
+        found = set()
+        for strategy in ("rows", "columns", "chunks"):
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(native, "STRATEGIES", (strategy,))
+                model = mlp(sizes, dtype)()
+                trainer = fm.Trainer(model, optimizer="adam", batch_size=batch, threads=2)
+                for _ in range(8):
+                    trainer.epoch(x, y, seed=0)
+                found.add(model.flat_parameters.array().tobytes())
+        assert len(found) == 1

@@ -470,7 +470,8 @@ cdef class Program:
         call.source[i].type = kind
         call.source[i].row_stride = view.strides[0]
         call.source[i].col_stride = view.strides[1] if columns > 0 else 0
-        if i == 0 and self.program.rows != NULL and not _stands(&call.source[0], self.program.bits):
+        cdef bint in_place = self.program.rows != NULL or (call.rest != NULL and call.rest.rows != NULL)
+        if i == 0 and in_place and not _stands(&call.source[0], self.program.bits):
             PyBuffer_Release(view)
             raise ValueError("the inputs cannot be read in place")
         return 1
@@ -519,8 +520,7 @@ cdef class Program:
             full = epoch_rows // self.rows
             if (rest.rows != epoch_rows - full * self.rows or rest.program.n_threads != self.program.n_threads
                     or rest.program.bits != self.program.bits or self.result_columns > 0
-                    or any([rest.columns[i] != self.columns[i] for i in range(4)])
-                    or (rest.program.rows != NULL and self.program.rows == NULL) or seconds is not None):
+                    or any([rest.columns[i] != self.columns[i] for i in range(4)]) or seconds is not None):
                 raise ValueError("the program of the rest does not go with the other one")
             needed = last // (full + 1) * epoch_rows + last % (full + 1) * self.rows
             call.rest, call.epoch_rows = &rest.program, epoch_rows
