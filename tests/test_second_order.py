@@ -49,6 +49,12 @@ def test_steps_of_lbfgs_equal_pytorch():
     assert losses[-1] < 0.2 * losses[0]
 
 
+def test_lbfgs_remembers_as_many_pairs_as_pytorch():
+    torch = pytest.importorskip("torch")
+    weights = [torch.zeros(1, requires_grad=True)]
+    assert fm.LBFGS().history == torch.optim.LBFGS(weights).defaults["history_size"]
+
+
 def test_lbfgs_on_rosenbrock_beside_scipy():
     scipy_optimize = pytest.importorskip("scipy.optimize")
     f = descent.ROSENBROCK
