@@ -506,10 +506,11 @@ class Guards:
     """Puts gaps around every matrix of the engine, and looks whether they stayed as they were."""
 
     def __init__(self, monkeypatch):
-        self.watched = []
+        self.watched, self.copied = [], 0
         monkeypatch.setattr(native, "Layout", GuardedLayout)
         monkeypatch.setattr(layout.Panels, "__init__", self._panels(layout.Panels.__init__))
         monkeypatch.setattr(native._Programs, "__init__", self._arena(native._Programs.__init__))
+        monkeypatch.setattr(native, "_put_images", self._copies(native._put_images))
         for name in ("allocate", "image"):
             original = getattr(lowering.Lowering, name)
             monkeypatch.setattr(lowering.Lowering, name, self._gaps(original))
@@ -543,6 +544,21 @@ class Guards:
 
         return init
 
+    def _copies(self, original):
+        """Each thread has an arena of its own for chunks."""
+
+        def put_images(lowered, arena, start=0):
+            if isinstance(lowered, lowering.ChunkLowering) and start == 0:
+                size = lowered.arena_bytes
+                spans = [
+                    (at + i, n) for i in range(0, arena.nbytes, size) for at, n in lowered.spans
+                ]
+                self.watch(arena, spans)
+                self.copied += 1
+            original(lowered, arena, start)
+
+        return put_images
+
     def _gaps(self, original):
         def allocate(lowered, *args, **settings):
             if lowered.arena_bytes == 0:
@@ -560,7 +576,7 @@ class Guards:
 def guards():
     with pytest.MonkeyPatch.context() as patch:
         made = Guards(patch)
-        yield
+        yield made
         made.check()
 
 
@@ -584,6 +600,17 @@ def test_losses_stay_in_their_memory(case, dtype, isa):
             plain = digest(shape, dtype, case, sgd, output)
             with guards():
                 assert digest(shape, dtype, case, sgd, output) == plain
+
+
+@pytest.mark.parametrize("sizes", [(5, 18, 7), (5, 34, 1)], ids=str)
+def test_chunks_stay_in_their_memory(sizes, dtype, isa):
+    args = cases.Shape(sizes, 300), dtype, MSE, cases.OPTIMIZERS["adam"][0]
+    settings = {"weight": lambda rows: np.linspace(0.0, 2.0, rows), "threads": 3}
+    plain = digest(*args, **settings)
+    with guards() as made, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(native, "STRATEGIES", ("chunks",))
+        assert digest(*args, **settings) == plain
+        assert made.copied == 1
 
 
 # A loss and an activation that are graph functions.
