@@ -18,6 +18,9 @@ typedef ivec mask;
 
 typedef __m256 vec;
 
+#define V_WIDEN_8(p, type) _mm256_cvt##type##_epi32(_mm_loadl_epi64((const __m128i *)(p)))
+#define V_WIDEN_16(p, type) _mm256_cvt##type##_epi32(_mm_loadu_si128((const __m128i *)(p)))
+
 static inline vec v_zero(void) { return _mm256_setzero_ps(); }
 static inline vec v_set1(real s) { return _mm256_set1_ps(s); }
 static inline vec v_load(const real *p) { return _mm256_loadu_ps(p); }
@@ -80,6 +83,9 @@ static inline void v_transpose_block(real *dst, size_t dst_stride, const real *s
 #else
 
 typedef __m256d vec;
+
+#define V_WIDEN_8(p, type) _mm_cvt##type##_epi32(_mm_loadu_si32(p))
+#define V_WIDEN_16(p, type) _mm_cvt##type##_epi32(_mm_loadl_epi64((const __m128i *)(p)))
 
 static inline vec v_zero(void) { return _mm256_setzero_pd(); }
 static inline vec v_set1(real s) { return _mm256_set1_pd(s); }

@@ -17,6 +17,9 @@ typedef ureal uvec __attribute__((vector_size(64)));
 #if FM_REAL_BITS == 32
 
 typedef __m512 vec;
+
+#define V_WIDEN_8(p, type) _mm512_cvt##type##_epi32(_mm_loadu_si128((const __m128i *)(p)))
+#define V_WIDEN_16(p, type) _mm512_cvt##type##_epi32(_mm256_loadu_si256((const __m256i *)(p)))
 typedef __mmask16 mask;
 
 static inline vec v_zero(void) { return _mm512_setzero_ps(); }
@@ -83,6 +86,9 @@ static inline void v_transpose_block(real *dst, size_t dst_stride, const real *s
 #else
 
 typedef __m512d vec;
+
+#define V_WIDEN_8(p, type) _mm256_cvt##type##_epi32(_mm_loadl_epi64((const __m128i *)(p)))
+#define V_WIDEN_16(p, type) _mm256_cvt##type##_epi32(_mm_loadu_si128((const __m128i *)(p)))
 typedef __mmask8 mask;
 
 static inline vec v_zero(void) { return _mm512_setzero_pd(); }

@@ -16,12 +16,17 @@
  *   v_select(m, if_true, if_false)  v_keep(m, x)           v_keep: zero where m is false
  *   v_select_sign(s, if_negative, if_positive)             by the sign bit of s
  *   v_sum(x)  v_largest(x)                                 over the lanes, folded in halves: lane i with lane i + VL/2, …
+ *   v_widen_u8(p)  v_widen_i8(p)  v_widen_u16(p)  v_widen_i16(p)
+ *                                                          VL integers from anywhere as int_lanes: by V_WIDEN_8 and
+ *                                                          V_WIDEN_16, or, where a target lacks them, element by element
  *   v_transpose_block(dst, dst_stride, src, src_stride)    BL x BL tile, strides in elements, dst and src apart
  *   TILE_ROWS  TILE_BLOCKS                                 register tile of the dense kernels: rows x blocks of BL columns
  *
  * + - * / and unary - work on vec directly, also with a scalar on one side. */
 #ifndef FM_ISA_VECTOR_H
 #define FM_ISA_VECTOR_H
+
+#include <string.h>
 
 /* Vectors in a block. */
 #define VPB (BL / VL)
@@ -38,6 +43,30 @@ static inline vec v_negative_abs(vec x) { return v_from_bits(v_bits(x) | REAL_SI
 static inline vec v_copysign(vec magnitude, vec sign) {
     return v_from_bits((v_bits(magnitude) & ~REAL_SIGN_BIT) | (v_bits(sign) & REAL_SIGN_BIT));
 }
+
+/* As many 32-bit integers, and floats, as vec has lanes. */
+typedef int32_t int_lanes __attribute__((vector_size(4 * VL)));
+typedef uint32_t uint_lanes __attribute__((vector_size(4 * VL)));
+typedef float float_lanes __attribute__((vector_size(4 * VL)));
+
+#ifndef V_WIDEN_8
+#define WIDEN(name, type)                                                                                              \
+    static inline int_lanes v_widen_##name(const void *p) {                                                            \
+        type narrow __attribute__((vector_size(sizeof(type) * VL)));                                                   \
+        memcpy(&narrow, p, sizeof narrow);                                                                             \
+        return __builtin_convertvector(narrow, int_lanes);                                                             \
+    }
+WIDEN(u8, uint8_t)
+WIDEN(i8, int8_t)
+WIDEN(u16, uint16_t)
+WIDEN(i16, int16_t)
+#undef WIDEN
+#else
+static inline int_lanes v_widen_u8(const void *p) { return (int_lanes)V_WIDEN_8(p, epu8); }
+static inline int_lanes v_widen_i8(const void *p) { return (int_lanes)V_WIDEN_8(p, epi8); }
+static inline int_lanes v_widen_u16(const void *p) { return (int_lanes)V_WIDEN_16(p, epu16); }
+static inline int_lanes v_widen_i16(const void *p) { return (int_lanes)V_WIDEN_16(p, epi16); }
+#endif
 
 /* Adding V_POW2_MAGIC rounds a small x to the integer n nearest (ties to even) and leaves n + bias in the lowest bits, where
  * one shift turns it into 2^n:
