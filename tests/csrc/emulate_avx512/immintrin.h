@@ -117,6 +117,24 @@ EMULATED __m512d emulated_shuffle_lanes(__m512d a, __m512d b, int selector) {
 EMULATED __m256 emulated_half_ps(__m512 a, int i) { return ((emulated_ps){a}).half[i]; }
 EMULATED __m256d emulated_half_pd(__m512d a, int i) { return ((emulated_pd){a}).half[i]; }
 
+/* Sixteen integers of 8 or 16 bits, in an xmm or a ymm, to 32 bits. */
+#define EMULATE_WIDEN(from)                                                                                            \
+    EMULATED __m512i emulated_widen_8_##from(__m128i a) {                                                              \
+        const __m256i halves[2] = {_mm256_cvt##from##8_epi32(a), _mm256_cvt##from##8_epi32(_mm_srli_si128(a, 8))};     \
+        __m512i r;                                                                                                     \
+        memcpy(&r, halves, sizeof r);                                                                                  \
+        return r;                                                                                                      \
+    }                                                                                                                  \
+    EMULATED __m512i emulated_widen_16_##from(__m256i a) {                                                             \
+        const __m256i halves[2] = {_mm256_cvt##from##16_epi32(_mm256_castsi256_si128(a)),                              \
+                                   _mm256_cvt##from##16_epi32(_mm256_extracti128_si256(a, 1))};                        \
+        __m512i r;                                                                                                     \
+        memcpy(&r, halves, sizeof r);                                                                                  \
+        return r;                                                                                                      \
+    }
+EMULATE_WIDEN(epu)
+EMULATE_WIDEN(epi)
+
 #define _mm512_setzero_ps() ((__m512){0})
 #define _mm512_setzero_pd() ((__m512d){0})
 #define _mm512_set1_ps emulated_set1_ps
@@ -165,5 +183,9 @@ EMULATED __m256d emulated_half_pd(__m512d a, int i) { return ((emulated_pd){a}).
 #define _mm512_shuffle_ps EMULATED_SHUFFLE_PS
 #define _mm512_shuffle_f32x4(a, b, selector) ((__m512)emulated_shuffle_lanes((__m512d)(a), (__m512d)(b), selector))
 #define _mm512_shuffle_f64x2 emulated_shuffle_lanes
+#define _mm512_cvtepu8_epi32 emulated_widen_8_epu
+#define _mm512_cvtepi8_epi32 emulated_widen_8_epi
+#define _mm512_cvtepu16_epi32 emulated_widen_16_epu
+#define _mm512_cvtepi16_epi32 emulated_widen_16_epi
 
 #endif
