@@ -5,8 +5,8 @@
  * some thread reads or overwrites what another one touched since the last barrier. Every field is filled in by Python.
  *
  * Matrices are stored in column blocks of one cache line, [ceil(cols / BL)][FM_LINES(rows)][BL] with BL = 64 bytes /
- * sizeof(real), padded with zeros: a tile of a few rows and one block is contiguous, and one layout serves activations, weights and transposed weights alike (the rows of the latter two are rounded
- * up to whole blocks instead).
+ * sizeof(real), padded with zeros: a tile of a few rows and one block is contiguous, and one layout serves activations,
+ * weights and transposed weights alike (the rows of the latter two are rounded up to whole blocks instead).
  */
 #ifndef FASTMLP_PLAN_H
 #define FASTMLP_PLAN_H

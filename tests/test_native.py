@@ -15,7 +15,7 @@ import pytest
 import cases
 import fastmlp as fm
 from fastmlp import _native, activations, losses, optimizers, plan, schedules
-from fastmlp.backends import layout, lowering, native, reference
+from fastmlp.backends import bound, layout, lowering, native, reference
 from fastmlp.sources import Source
 from test_backends import compare_training, train
 
@@ -509,8 +509,9 @@ class Guards:
         self.watched, self.copied = [], 0
         monkeypatch.setattr(native, "Layout", GuardedLayout)
         monkeypatch.setattr(layout.Panels, "__init__", self._panels(layout.Panels.__init__))
-        monkeypatch.setattr(native._Programs, "__init__", self._arena(native._Programs.__init__))
-        monkeypatch.setattr(native, "_put_images", self._copies(native._put_images))
+        monkeypatch.setattr(bound.Programs, "__init__", self._arena(bound.Programs.__init__))
+        for module in (native, bound):
+            monkeypatch.setattr(module, "put_images", self._copies(module.put_images))
         for name in ("allocate", "image"):
             original = getattr(lowering.Lowering, name)
             monkeypatch.setattr(lowering.Lowering, name, self._gaps(original))

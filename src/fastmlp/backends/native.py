@@ -18,13 +18,12 @@ import numpy as np
 
 from fastmlp import _native
 from fastmlp.backends import BaseExecutor, sum_of_squares
-from fastmlp.backends.assembly import STRATEGIES, assemble, assemble_chunks
+from fastmlp.backends.assembly import STRATEGIES
+from fastmlp.backends.bound import Chunked, Programs, put_images
 from fastmlp.backends.layout import Layout, Panels, panels_of
 from fastmlp.backends.lowering import (
     HYPER,
-    INPUTS,
     ChunkLowering,
-    Lowered,
     Lowering,
     UnsupportedStep,
     chunk_starts,
@@ -92,118 +91,18 @@ class _Layouts:
         self.states = Layout(model.state_specs, model.dtype, set())
 
 
-class _Programs:
-    """A plan in native form: its arena, and a program for each use, thread count and strategy."""
-
-    def __init__(self, lowering: Lowering, bases: list[_native.Buffer], multiply_adds: float):
-        self.lowering = lowering
-        self.multiply_adds = multiply_adds
-        self.chunked: _Chunked | None = None
-        self._bases = bases
-        self._programs: dict[tuple[str, int, str], _native.Program] = {}
-        self.tuners: dict[bool, Tuner] = {}
-
-    @property
-    def strategies(self) -> tuple[str, ...]:
-        """Those that training can follow."""
-        if self.chunked is not None:
-            return STRATEGIES
-        return tuple(s for s in STRATEGIES if s != "chunks") or ("rows",)
-
-    @property
-    def arena_bytes(self) -> int:
-        """Of this plan's arena, and of those for chunks."""
-        return self.lowering.arena_bytes + (self.chunked.nbytes if self.chunked is not None else 0)
-
-    def training(self, threads: int, strategy: str) -> tuple[Lowering, _native.Program]:
-        """Return the program of a training step and the lowering it comes from."""
-        if strategy == "chunks" and self.chunked is not None:
-            return self.chunked.lowering, self.chunked.program(threads)
-        return self.lowering, self.get("train", self.lowering.train_steps(), threads, strategy)
-
-    def get(
-        self, use: str, steps: list[Lowered], threads: int, strategy: str, columns: int = 0
-    ) -> _native.Program:
-        """Return the program of some steps; `columns` is the width of its row-major result."""
-        key = (use, threads, strategy)
-        program = self._programs.get(key)
-        if program is None:
-            lowering = self.lowering
-            table, parts = assemble(steps, threads, strategy, lowering.block)
-            read = {step.source for step in steps}
-            sources = [lowering.columns[i] if i in read else -1 for i in range(4)]
-            program = _native.Program(
-                lowering.itemsize * 8,
-                threads,
-                table,
-                parts,
-                self._bases,
-                sources,
-                columns,
-                lowering.batch,
-                lowering.in_place and INPUTS in read,
-            )
-            self._programs[key] = program
-        return program
-
-
-class _Chunked:
-    """The programs of a mini-batch that is trained on chunk by chunk, for each thread count."""
-
-    def __init__(self, lowering: ChunkLowering, buffers: list[_native.Buffer]):
-        self.lowering = lowering
-        self._kept = _native.Buffer(lowering.kept_bytes)
-        self._buffers = [*buffers[:3], self._kept, *buffers[4:]]
-        self._programs: dict[int, _native.Program] = {}
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of the memory in use."""
-        return self._kept.nbytes + sum(self._programs) * self.lowering.arena_bytes
-
-    def program(self, threads: int) -> _native.Program:
-        """Return the program of a training step."""
-        program = self._programs.get(threads)
-        if program is None:
-            lowering = self.lowering
-            arena = _native.Buffer(threads * lowering.arena_bytes)
-            for thread in range(threads):
-                _put_images(lowering, arena, thread * lowering.arena_bytes)
-            table, parts, chunks = assemble_chunks(lowering, threads)
-            program = _native.Program(
-                lowering.itemsize * 8,
-                threads,
-                table,
-                parts,
-                [arena, *self._buffers],
-                lowering.columns,
-                0,
-                lowering.samples,
-                lowering.in_place,
-                chunks,
-            )
-            self._programs[threads] = program
-        return program
-
-
-def _put_images(lowering: Lowering, arena: _native.Buffer, start: int = 0) -> None:
-    for offset, image in lowering.images:
-        place = np.frombuffer(arena, image.dtype, image.size, start + offset)
-        place[:] = image.reshape(-1)
-
-
 class Executor(BaseExecutor):
     """Runs plans natively. See `BaseExecutor`."""
 
     def __init__(self, model: Any, loss: Any = None, optimizer: Any = None, **settings: Any):
         super().__init__(model, loss, optimizer, **settings)
-        self._cache: dict[tuple[Any, ...], _Programs] = {}
+        self._cache: dict[tuple[Any, ...], Programs] = {}
         self._layouts: _Layouts | None = None
         self._nothing = _native.Buffer(64)  # stands for gradients where a program has none
         self._reference: BaseExecutor | None = None
-        self._kept: _Programs | None = None
+        self._kept: Programs | None = None
         self._place: dict[str, int] = {}  # of the random numbers of what is kept
-        self._last: tuple[_Programs | None, bool] = None, False
+        self._last: tuple[Programs | None, bool] = None, False
         self._limit, self._limit_seen = 1, float("-inf")
 
     # ---- memory ----
@@ -250,7 +149,7 @@ class Executor(BaseExecutor):
         in_place: bool = False,
         keep: bool = True,
         **use: Any,
-    ) -> _Programs:
+    ) -> Programs:
         """Return the programs of a plan; with `keep` they are for this executor's use alone."""
         parameters, states = self._panels()
         slots = self._slots() if use.get("optimizer") is not None else []
@@ -265,7 +164,7 @@ class Executor(BaseExecutor):
         buffers += [slot.buffer for slot in slots]
         key = (batch, labels, in_place, structure, *use.items())
         programs = self._cache.get(key) if keep else None
-        if programs is None or programs._bases[1:] != buffers:
+        if programs is None or programs.bases[1:] != buffers:
             plan = build(self.model, batch, **use)
             lowering = Lowering(
                 plan,
@@ -276,11 +175,11 @@ class Executor(BaseExecutor):
                 in_place=in_place,
             )
             arena = _native.Buffer(max(lowering.arena_bytes, 64))
-            _put_images(lowering, arena)
+            put_images(lowering, arena)
             work = sum(
                 s.rows * s.cols * max(s.depth, 1) for s in lowering.forward + lowering.backward
             )
-            programs = _Programs(lowering, [arena, *buffers], work)
+            programs = Programs(lowering, [arena, *buffers], work)
             if optimizer is not None and use.get("loss") is not None:
                 programs.chunked = self._in_chunks(lowering, buffers, use)
             if keep:
@@ -291,7 +190,7 @@ class Executor(BaseExecutor):
 
     def _in_chunks(
         self, whole: Lowering, buffers: list[_native.Buffer], use: dict[str, Any]
-    ) -> _Chunked | None:
+    ) -> Chunked | None:
         """Return the programs by chunks, if the plan allows it and they take no more memory."""
         starts = chunk_starts(whole.batch)
         if len(starts) == 2 or (len(starts) - 1) * whole.layout.nbytes > whole.arena_bytes:
@@ -308,12 +207,12 @@ class Executor(BaseExecutor):
             )
         except UnsupportedStep:
             return None
-        return _Chunked(lowering, buffers)
+        return Chunked(lowering, buffers)
 
     def _reads_in_place(self, x: np.ndarray) -> bool:
         return _native.reads_in_place(x, self.model.dtype.itemsize * 8)
 
-    def _transpose(self, programs: _Programs) -> None:
+    def _transpose(self, programs: Programs) -> None:
         """Bring the transposed panels that a program reads into step."""
         panels = panels_of(self.model.flat_parameters, self._layouts.parameters)
         missing = programs.lowering.transposes - panels.valid_transposes
@@ -339,12 +238,15 @@ class Executor(BaseExecutor):
             self._limit, self._limit_seen = limit, now
         return self._limit
 
-    def _tuner(self, programs: _Programs, single: bool) -> Tuner:
+    def _tuner(self, programs: Programs, single: bool) -> Tuner:
         """Who chooses the program; single steps, which wake threads each time, have their own."""
         limit = self._thread_limit()
         tuner = programs.tuners.get(single)
         if tuner is None:
-            choice = candidates(programs.multiply_adds, limit, self.threads, programs.strategies)
+            possible = [s for s in STRATEGIES if s != "chunks" or programs.chunked is not None]
+            choice = candidates(
+                programs.multiply_adds, limit, self.threads, tuple(possible) or ("rows",)
+            )
             tuner = programs.tuners[single] = Tuner(choice)
         return tuner
 
@@ -383,7 +285,7 @@ class Executor(BaseExecutor):
         except UnsupportedStep:
             self._reference_executor().train(source, order, batch_size, first, last, losses)
 
-    def _lower_training(self, source: Source, rows: int) -> _Programs:
+    def _lower_training(self, source: Source, rows: int) -> Programs:
         programs = self._lower(
             rows,
             labels=bool(source.classes),
@@ -444,7 +346,7 @@ class Executor(BaseExecutor):
         self._wrote_states(programs)
         self._last = programs, source.weighted is not None or bool(source.classes)
 
-    def _wrote_states(self, programs: _Programs) -> None:
+    def _wrote_states(self, programs: Programs) -> None:
         if programs.lowering.changes_states:
             panels_of(self.model.flat_states, self._layouts.states).wrote()
 
@@ -586,7 +488,7 @@ class Executor(BaseExecutor):
             )
 
     @staticmethod
-    def _prediction(programs: _Programs, threads: int) -> _native.Program:
+    def _prediction(programs: Programs, threads: int) -> _native.Program:
         lowering = programs.lowering
         steps = [*lowering.forward, *lowering.output_steps(lowering.plan.output)]
         return programs.get("predict", steps, threads, "rows", lowering.plan.output.cols)
@@ -599,7 +501,7 @@ class Executor(BaseExecutor):
         key = ("predict", chunk, logits, in_place)
         programs = self._cache.pop(key, None)
         buffers = [panels.buffer for panels in self._panels()]
-        if programs is None or programs._bases[1] is not buffers[0]:
+        if programs is None or programs.bases[1] is not buffers[0]:
             programs = self._lower(chunk, keep=False, in_place=in_place, logits=logits)
         self._prediction(programs, threads).run((x,), first=0, last=count, out=out)
         self._cache[key] = programs
@@ -613,7 +515,7 @@ class Executor(BaseExecutor):
         self._kept, self._place = programs, self.random_place(training)
         return self._forward(programs, x, self._place)
 
-    def _forward(self, programs: _Programs, x: np.ndarray, place: dict[str, int]) -> np.ndarray:
+    def _forward(self, programs: Programs, x: np.ndarray, place: dict[str, int]) -> np.ndarray:
         """Run the forward steps on one mini-batch, which stays in the arena; return the output."""
         lowering = programs.lowering
         out = np.empty((len(x), lowering.plan.output.cols), self.model.dtype)
