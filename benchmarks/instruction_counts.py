@@ -54,10 +54,10 @@ def total(output: str) -> int:
     Raises
     ------
     ValueError
-        If the text holds none.
+        If the text holds none, or `FUNCTION` was never seen.
     """
     found = re.search(r"Collected\s*:\s*(\d+)", output)
-    if found is None:
+    if found is None or found.group(1) == "0":
         raise ValueError(f"no instruction count in valgrind's output: {output[-500:]!r}")
     return int(found.group(1))
 

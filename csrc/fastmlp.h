@@ -11,6 +11,13 @@
 
 #include "plan.h"
 
+/* Of a library without symbols, what profilers find all the same. */
+#if defined(_WIN32)
+#define FM_VISIBLE
+#else
+#define FM_VISIBLE __attribute__((visibility("default")))
+#endif
+
 /* Status codes; fm_status_text gives the sentence for each. */
 enum {
     FM_OK = 0,
@@ -44,7 +51,7 @@ const struct fm_kernels *fm_kernels_current(int bits);
 int fm_bind(fm_program *program);
 /* Runs mini-batches call->first ... call->last - 1, or as many as the budget allows (at least one); returns the one to go
  * on with. */
-int64_t fm_run(const fm_program *program, const fm_call *call);
+FM_VISIBLE int64_t fm_run(const fm_program *program, const fm_call *call);
 /* Seconds on a monotonic clock. */
 double fm_seconds(void);
 /* 1 where the library was built with OpenMP. */
