@@ -351,6 +351,25 @@ def test_terminate_on_nan_wins_over_divergence(backend):
     assert len(history.epoch) == 3
 
 
+def test_verbose_callbacks_say_what_they_do(capsys, tmp_path):
+    feed(cb.EarlyStopping(patience=2, verbose=1), [3.0, 2.0, 2.5, 2.25, 1.0])
+    assert capsys.readouterr().out == "epoch 4: stops early, the best val_loss is 2\n"
+    feed(cb.ReduceLROnPlateau(factor=0.5, patience=1, verbose=True), [1.0, 2.0])
+    assert capsys.readouterr().out == "epoch 2: the learning rate is reduced to 0.5\n"
+    path = tmp_path / "m.st"
+    fit(
+        cb.LearningRateScheduler(lambda epoch: 0.25, verbose=1),
+        cb.ModelCheckpoint(path, verbose=1),
+        epochs=1,
+    )
+    said = capsys.readouterr().out
+    assert said == f"epoch 1: the learning rate is 0.25\nepoch 1: the model is saved in {path}\n"
+    feed(cb.EarlyStopping(patience=0), [1.0, 2.0])
+    assert capsys.readouterr().out == ""
+    with pytest.raises(TypeError, match="verbose"):
+        cb.EarlyStopping(verbose="yes")
+
+
 @pytest.mark.parametrize(
     ("make", "exception", "message"),
     [

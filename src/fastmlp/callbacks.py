@@ -177,10 +177,24 @@ class CallbackList:
         return bool(handlers)
 
 
-class _Monitor(Callback):
+class _Speaker(Callback):
+    """A callback that can tell what it does."""
+
+    def __init__(self, verbose: int):
+        number = int(verbose) if isinstance(verbose, bool) else verbose
+        self.verbose = check_integer("verbose", number, low=0)
+
+    def say(self, epoch: int, text: str) -> None:
+        """Print a line about an epoch, counted from 0, if that is wanted."""
+        if self.verbose:
+            print(f"epoch {epoch + 1}: {text}")
+
+
+class _Monitor(_Speaker):
     """A callback that watches one value of the logs."""
 
-    def __init__(self, monitor: str, mode: str, min_delta: float = 0.0):
+    def __init__(self, monitor: str, mode: str, min_delta: float = 0.0, verbose: int = 0):
+        super().__init__(verbose)
         if not isinstance(monitor, str):
             raise TypeError(f"monitor must be a string, as 'val_loss'; got {shown(monitor)}")
         self.monitor = monitor
@@ -247,6 +261,8 @@ class EarlyStopping(_Monitor):
         without stopping early.
     start_from_epoch : int
         Epochs before watching begins.
+    verbose : int
+        1: print a line when it stops the training; 0: be silent.
 
     Attributes
     ----------
@@ -270,8 +286,9 @@ class EarlyStopping(_Monitor):
         baseline: float | None = None,
         restore_best_weights: bool = False,
         start_from_epoch: int = 0,
+        verbose: int = 0,
     ):
-        super().__init__(monitor, mode, min_delta)
+        super().__init__(monitor, mode, min_delta, verbose)
         self.patience = check_integer("patience", patience, low=0)
         self.baseline = None if baseline is None else check_number("baseline", baseline)
         self.restore_best_weights = check_flag("restore_best_weights", restore_best_weights)
@@ -317,6 +334,7 @@ class EarlyStopping(_Monitor):
         if self._wait >= self.patience and epoch > 0:
             self.stopped_epoch = epoch
             self.model.stop_training = True
+            self.say(epoch, f"stops early, the best {self.monitor} is {self.best:.5g}")
 
     def on_train_end(self, logs: Logs | None = None) -> None:
         if self._weights is not None:
@@ -336,6 +354,8 @@ class ModelCheckpoint(_Monitor):
         As for `EarlyStopping`; used with `save_best_only`.
     save_best_only : bool
         Whether only an epoch that is better than all before is saved.
+    verbose : int
+        1: print a line when it saves the model; 0: be silent.
 
     Raises
     ------
@@ -351,8 +371,9 @@ class ModelCheckpoint(_Monitor):
         monitor: str = "val_loss",
         save_best_only: bool = False,
         mode: str = "auto",
+        verbose: int = 0,
     ):
-        super().__init__(monitor, mode)
+        super().__init__(monitor, mode, verbose=verbose)
         self.filepath = _path("filepath", filepath)
         self.save_best_only = check_flag("save_best_only", save_best_only)
 
@@ -371,15 +392,18 @@ class ModelCheckpoint(_Monitor):
             ) from error
         with self.trainer.averaged_weights() as model:
             model.save(path)
+        self.say(epoch, f"the model is saved in {path}")
 
 
-class LearningRateScheduler(Callback):
+class LearningRateScheduler(_Speaker):
     """Set the learning rate before each epoch.
 
     Parameters
     ----------
     schedule : callable
         (epoch, lr) -> lr, or (epoch) -> lr; epochs are counted from 0.
+    verbose : int
+        1: print a line when it sets the learning rate; 0: be silent.
 
     Raises
     ------
@@ -389,7 +413,8 @@ class LearningRateScheduler(Callback):
         If it returns a number that is no learning rate.
     """
 
-    def __init__(self, schedule: Callable[..., float]):
+    def __init__(self, schedule: Callable[..., float], verbose: int = 0):
+        super().__init__(verbose)
         if not callable(schedule):
             raise TypeError(f"schedule must be a function (epoch, lr) -> lr; got {shown(schedule)}")
         self.schedule = schedule
@@ -404,6 +429,7 @@ class LearningRateScheduler(Callback):
         else:
             rate = self.schedule(epoch, self.optimizer.lr)
         self.optimizer.lr = check_number("lr returned by schedule", rate, low=0.0)
+        self.say(epoch, f"the learning rate is {self.optimizer.lr:.5g}")
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
         if logs is not None:
@@ -427,6 +453,8 @@ class ReduceLROnPlateau(_Monitor):
         Counting starts again at the end of so many epochs after a reduction.
     min_lr : float
         No reduction goes below.
+    verbose : int
+        1: print a line when it reduces the learning rate; 0: be silent.
 
     Raises
     ------
@@ -444,8 +472,9 @@ class ReduceLROnPlateau(_Monitor):
         min_delta: float = 1e-4,
         cooldown: int = 0,
         min_lr: float = 0.0,
+        verbose: int = 0,
     ):
-        super().__init__(monitor, mode, min_delta)
+        super().__init__(monitor, mode, min_delta, verbose)
         self.factor = check_number("factor", factor, 0.0, 1.0, open_low=True, open_high=True)
         self.patience = check_integer("patience", patience, low=0)
         self.cooldown = check_integer("cooldown", cooldown, low=0)
@@ -480,6 +509,7 @@ class ReduceLROnPlateau(_Monitor):
             if self._wait >= self.patience and self.optimizer.lr > self.min_lr:
                 self.optimizer.lr = max(self.optimizer.lr * self.factor, self.min_lr)
                 self._resting, self._wait = self.cooldown, 0
+                self.say(epoch, f"the learning rate is reduced to {self.optimizer.lr:.5g}")
 
 
 class CSVLogger(Callback):
