@@ -360,6 +360,8 @@ def test_valgrinds_count_is_read():
     assert instruction_counts.total(text) == 123_456_789
     with pytest.raises(ValueError, match="no instruction count"):
         instruction_counts.total("==1== nothing")
+    with pytest.raises(ValueError, match="no instruction count"):  # the function was not found
+        instruction_counts.total("==1== Collected : 0")
 
 
 def test_a_record_stands_beside_the_script():

@@ -472,3 +472,14 @@ def test_inputs_are_never_written_to(backend):
     fm.check_gradients(model, x, y, backend=backend)
     np.testing.assert_array_equal(x, X)
     np.testing.assert_array_equal(y, Y)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_every_finite_half_is_read_exactly(dtype):
+    halves = np.arange(65536, dtype=np.uint16).view(np.float16)
+    x = halves[np.isfinite(halves)].reshape(-1, 16)
+    model = fm.Sequential([fm.Dense(16)], input_size=16, dtype=dtype, seed=0)
+    model.parameters["0.weight"][...] = np.eye(16)
+    model.parameters["0.bias"][...] = 0
+    for rows in (x, np.asfortranarray(x)):
+        np.testing.assert_array_equal(model.predict(rows), x.astype(dtype))

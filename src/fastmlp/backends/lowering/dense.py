@@ -41,7 +41,7 @@ def _dense(low: Lowering, step: Step) -> None:
         at[2] = low.matrix(bias[0])
     if sums is not None:
         at[4] = low.matrix(sums)
-    if 0 not in at and low.copies_input:
+    if 0 not in at and low.copies_input and not low.placed(x):  # the first product copies
         at[6] = low.matrix(x)
     _product(low, step, at, x.cols, finish, x is low.plan.input)
 
@@ -160,8 +160,7 @@ def gradient(low: Lowering, step: Step) -> None:
     name, names = weight.name, [weight.name, *(b.name for b in bias)]
     updates = low.updates
     dz_matrix, w = low.matrix(dz), low.matrix(weight)
-    left = {0: low.matrix(x)} if x is low.plan.input and low.copies_input else low.left(x)
-    at = {**left, 1: dz_matrix, 2: w}
+    at = {**low.left(x, in_gradient=True), 1: dz_matrix, 2: w}
     for slot, parameter in zip((5, 8), (weight, *bias), strict=False):
         number, slots = updates.rule(parameter)
         at.update(enumerate(slots, slot))

@@ -286,14 +286,23 @@ class Lowering:
             self._matrices[value] = matrix
         return matrix
 
-    def left(self, x: Value) -> dict[int, Matrix]:
+    def left(self, x: Value, *, in_gradient: bool = False) -> dict[int, Matrix]:
         """Return operand 0 of a product; there is none where it reads the caller's rows."""
-        return {} if self.in_place and x is self.plan.input else {0: self.matrix(x)}
+        reads_rows = self.in_place and x is self.plan.input
+        if reads_rows and not (in_gradient and self.copies_input):
+            return {}
+        return {0: self.matrix(x)}
 
     @property
     def copies_input(self) -> bool:
         """Whether the rows read in place are copied for the gradient."""
-        return self.in_place and bool(self.plan.backward) and self.batch > _ROWS_IN_REACH
+        readers = self.readers.get(self.plan.input, ())
+        summed = any(step.op == "dense_backward_params" for step in readers)
+        return self.in_place and summed and self.batch > _ROWS_IN_REACH
+
+    def placed(self, value: Value) -> bool:
+        """Return whether a value has been given its place."""
+        return value in self._matrices
 
     def place(self, value: Value, matrix: Matrix) -> None:
         """Let a value stand where another one stood."""
