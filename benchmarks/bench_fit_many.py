@@ -1,9 +1,12 @@
 """Many tiny networks at once against one after another.
 
-    python benchmarks/bench_fit_many.py [--networks 32] [--epochs 20] [--rows 12800] [--rounds 3]
+    python benchmarks/bench_fit_many.py [--networks 32] [--epochs 20] [--rows 12800] [--rounds 7]
 
 prints the throughput of `fm.fit_many` as a multiple of that of training the same networks one after
-another, each on one thread, and each on as many threads as serve it best.
+another, each on one thread, and each on as many threads as serve it best. The ways take turns, and
+a ratio is the median of the ratios of each round. Beside it stands the share of the cores' time
+that was worked: what is missing to 100 % is lost by waiting in `fit_many`, what is missing to the
+ratio beyond that by cores that are slower when all work.
 """
 
 from __future__ import annotations
@@ -28,15 +31,18 @@ def data(rows: int) -> tuple[np.ndarray, np.ndarray]:
     return x, np.sin(x.sum(axis=1)).astype("float32")
 
 
-def seconds(train: Callable[[list[fm.MLP]], object], count: int) -> float:
+def seconds(train: Callable[[list[fm.MLP]], object], count: int) -> tuple[float, float]:
+    """Return the seconds that passed, and those that all cores worked."""
     models = networks(count)
-    start = time.perf_counter()
+    start, worked = time.perf_counter(), time.process_time()
     train(models)
-    return time.perf_counter() - start
+    return time.perf_counter() - start, time.process_time() - worked
 
 
-def measure(count: int, epochs: int, rows: int, rounds: int) -> dict[str, float]:
-    """Return the seconds of each way, the medians of some rounds."""
+def measure(
+    count: int, epochs: int, rows: int, rounds: int
+) -> list[dict[str, tuple[float, float]]]:
+    """Return for each round the seconds of each way, passed and worked."""
     x, y = data(rows)
     settings = {"loss": "mse", "optimizer": fm.SGD(lr=0.05), "batch_size": 32, "epochs": epochs}
 
@@ -51,8 +57,7 @@ def measure(count: int, epochs: int, rows: int, rounds: int) -> dict[str, float]
     }
     for train in ways.values():
         train(networks(2))
-    times = [{name: seconds(train, count) for name, train in ways.items()} for _ in range(rounds)]
-    return {name: statistics.median(t[name] for t in times) for name in ways}
+    return [{name: seconds(train, count) for name, train in ways.items()} for _ in range(rounds)]
 
 
 def main() -> None:
@@ -60,16 +65,23 @@ def main() -> None:
     parser.add_argument("--networks", type=int, default=32)
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--rows", type=int, default=12800)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=7)
     options = parser.parse_args()
-    times = measure(options.networks, options.epochs, options.rows, options.rounds)
+    rounds = measure(options.networks, options.epochs, options.rows, options.rounds)
     steps = options.networks * options.epochs * -(-options.rows // 32)
-    print(f"{options.networks} networks 8-32-32-1, {fm.get_num_threads()} threads, {steps} steps")
-    for name, taken in times.items():
+    threads = fm.get_num_threads()
+    print(f"{options.networks} networks 8-32-32-1, {threads} threads, {steps} steps, medians")
+    for name in rounds[0]:
+        taken = statistics.median(times[name][0] for times in rounds)
         print(f"{name:<14}{taken:8.3f} s {steps / taken:14,.0f} steps/s")
-    many = times["fit_many"]
-    print(f"against one after another on one thread: {times['one thread'] / many:.2f} x")
-    print(f"against one after another at its best:   {times['best threads'] / many:.2f} x")
+    for title, name in (("on one thread", "one thread"), ("at its best", "best threads")):
+        ratios = sorted(times[name][0] / times["fit_many"][0] for times in rounds)
+        print(
+            f"against one after another {title}: {statistics.median(ratios):.2f} x"
+            f" ({ratios[0]:.2f} to {ratios[-1]:.2f})"
+        )
+    shares = [worked / (threads * passed) for passed, worked in (t["fit_many"] for t in rounds)]
+    print(f"share of the cores' time that fit_many worked: {statistics.median(shares):.1%}")
 
 
 if __name__ == "__main__":

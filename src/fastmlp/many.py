@@ -46,6 +46,8 @@ _SEEN = 5
 # Seconds after which Python changes from a thread that computes to one that waits, while networks
 # are trained: preparing a training takes some ms of Python, a span of a tiny network less.
 _SWITCH = 2e-4
+# How long a look at the machine is trusted, in seconds; it takes a tenth of preparing a training.
+_LIMIT_HOLDS = 0.25
 # What `settings` may not share: a file or an iterator serves one training.
 _OWN = {
     "checkpoint": "the networks would overwrite each other's file",
@@ -111,13 +113,12 @@ def fit_many(
     """
     jobs = _jobs(models, x, y, settings, shared)
     choose("errors", errors, ("raise", "return"))
-    limit = get_num_threads()
     if workers is None:
-        workers = limit
+        workers = get_num_threads()
     workers = min(check_integer("workers", workers, 1, MOST_THREADS), len(jobs))
     if progress is not None:
         check_flag("progress", progress)
-    crew = _Crew(jobs, workers, limit, _Board(progress, jobs))
+    crew = _Crew(jobs, workers, _Board(progress, jobs))
     try:
         crew.run()
     finally:
@@ -237,13 +238,14 @@ def _copied(callbacks: Any) -> Any:
 class _Crew:
     """Threads that train networks, one after another each."""
 
-    def __init__(self, jobs: list[_Job], workers: int, limit: int, board: _Board):
+    def __init__(self, jobs: list[_Job], workers: int, board: _Board):
         self.results: list[Any] = [None] * len(jobs)
         self.board = board
         self.cancelled = False
         self.failed = False
         self._waiting = sorted(jobs, key=lambda job: -job.work)
-        self._workers, self._limit = workers, limit
+        self._workers = workers
+        self._limit, self._limit_seen = 1, float("-inf")
         self._left = len(jobs)
         self._lock = threading.Lock()
         self._turn = threading.Lock()
@@ -253,6 +255,9 @@ class _Crew:
 
     def share(self) -> int:
         """Threads that each network may use now."""
+        now = time.monotonic()
+        if now - self._limit_seen > _LIMIT_HOLDS:
+            self._limit, self._limit_seen = get_num_threads(), now
         return max(1, self._limit // max(1, min(self._workers, self._left)))
 
     def enter_alone(self) -> bool:

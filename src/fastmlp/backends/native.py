@@ -229,9 +229,7 @@ class Executor(BaseExecutor):
     def _thread_limit(self) -> int:
         now = time.monotonic()
         if now - self._limit_seen > _LIMIT_HOLDS:
-            limit = get_num_threads()
-            if self.share is not None:
-                limit = min(limit, self.share())
+            limit = (self.share or get_num_threads)()
             if limit != self._limit:
                 for programs in self._cache.values():
                     programs.tuners.clear()
