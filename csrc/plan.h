@@ -35,7 +35,7 @@ typedef struct fm_step {
     double num[FM_NUMBERS];
 } fm_step;
 
-/* The part of a step's result that one thread computes: rows r0..r1-1 of column blocks c0..c1-1. */
+/* A part of a step's result, which one thread computes: rows r0..r1-1 of column blocks c0..c1-1. */
 typedef struct fm_part {
     int32_t r0, r1, c0, c1;
 } fm_part;
@@ -120,13 +120,23 @@ typedef struct fm_chunks {
     const fm_move *moves;
 } fm_chunks;
 
+/* How many pieces of one thread's share are taken: the number of the phase << 16 | pieces. A pair of lines, as they are
+ * fetched. */
+typedef struct fm_share {
+    int64_t taken;
+    int64_t apart[15];
+} fm_share;
+
 typedef struct fm_program {
     int32_t n_steps;
     int32_t n_threads;
     int32_t bits; /* 32 or 64 */
-    int32_t reserved;
+    /* Parts of each thread's share of a step. If more than one, whoever has done its own takes what others have left: cores
+     * are not equally fast, nor is each as fast from one millisecond to the next. Then the first step has a barrier. */
+    int32_t pieces;
     fm_step *steps;       /* n_steps, then each thread's copies of those that are repeated */
-    const fm_part *parts; /* [n_steps][n_threads] */
+    const fm_part *parts; /* [n_steps][n_threads][pieces] */
+    fm_share *shares;     /* [n_threads] */
     char *base[FM_BASES];
     int64_t base_size[FM_BASES];
     fm_chunks chunks;

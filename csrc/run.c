@@ -1,7 +1,8 @@
 /* run.c: walks a bound program over a span of mini-batches in one parallel region.
  *
  * This is the only file that knows threads. Every worker walks the same list of steps and computes its own part of each;
- * where a step asks for it, all meet at a barrier. Should the runtime grant fewer workers than the program has parts
+ * where a step asks for it, all meet at a barrier. The steps from one barrier to the next are a phase. Where there is work
+ * enough, each worker's share of a phase is cut into pieces, and who has done its own takes those of others. Should the runtime grant fewer workers than the program has parts
  * (nested parallelism, thread limits, a forked child), each worker computes several parts: the bits stay the same.
  */
 #if !defined(_WIN32)
@@ -216,6 +217,37 @@ static void walk_chunks(const fm_program *p, const fm_call *call, team *b, int w
     frame->row0 = frame->rows_here = 0;
 }
 
+/* Runs the steps of a phase, s..end-1, on one part of each. What a part needs of the same phase is of the same number. */
+static void run_phase(const fm_program *p, const fm_call *call, const fm_frame *frame, int worker, int s, int end,
+                      int part) {
+    const int parts = p->n_threads * p->pieces;
+    for (; s < end; ++s)
+        run_part(p, call, frame, &p->steps[s], s, &p->parts[(size_t)s * (size_t)parts + (size_t)part],
+                 call->step_seconds && worker == 0);
+}
+
+/* Takes a piece of a share: its number, or `pieces` if there is none left in this phase. */
+static int take(fm_share *share, int64_t phase, int pieces) {
+    _Atomic int64_t *taken = (_Atomic int64_t *)&share->taken;
+    int64_t seen = atomic_load_explicit(taken, memory_order_relaxed), count;
+    do {
+        count = seen >> 16 == phase ? seen & 0xffff : 0;
+        if (count == pieces) return pieces;
+    } while (!atomic_compare_exchange_weak_explicit(taken, &seen, phase << 16 | (count + 1), memory_order_relaxed,
+                                                    memory_order_relaxed));
+    return (int)count;
+}
+
+/* Runs a phase on pieces of this worker's share, then of the others', until there are none left. */
+static void share_phase(const fm_program *p, const fm_call *call, const fm_frame *frame, int worker, int64_t phase,
+                        int s, int end) {
+    for (int i = 0; i < p->n_threads; ++i) {
+        const int share = (worker + i) % p->n_threads;
+        for (int piece; (piece = take(&p->shares[share], phase, p->pieces)) < p->pieces;)
+            run_phase(p, call, frame, worker, s, end, share * p->pieces + piece);
+    }
+}
+
 static void walk(const fm_program *program, const fm_call *call, team *b, int worker) {
     fm_fetch fetch = {0};
     fm_frame frame = {
@@ -227,10 +259,10 @@ static void walk(const fm_program *program, const fm_call *call, team *b, int wo
         .out_stride = call->out_stride,
         .seed = call->seed,
     };
-    const int parts = program->n_threads, workers = b->workers;
+    const int workers = b->workers;
     const int64_t epoch = call->rest ? call->epoch_rows / call->batch_rows + 1 : 0; /* mini-batches of one */
     const fm_program *before = program;
-    int64_t taken = 0;
+    int64_t taken = 0, phase = 0;
     const double begun = call->budget > 0 ? fm_seconds() : 0;
     for (int64_t batch = call->first; batch < atomic_load_explicit(&b->last, memory_order_relaxed); ++batch) {
         if (call->budget > 0 && worker == 0) watch(call, b, batch, begun);
@@ -251,26 +283,34 @@ static void walk(const fm_program *program, const fm_call *call, team *b, int wo
         frame.step = call->step + (uint64_t)done;
         frame.rows = p->rows ? p->rows + worker * ((p->chunks.count ? p->chunks.room : rows) + FM_ROWS_AHEAD) : NULL;
         if (frame.rows && !p->chunks.count) find_rows(call, frame.first_row, rows, frame.rows);
-        for (int s = 0; s < p->n_steps; ++s) {
-            const fm_step *step = &p->steps[s];
-            const fm_part *part = p->parts + (size_t)s * (size_t)parts;
-            if (step->barrier) meet(b);
-            if (p->chunks.count && s == p->chunks.first) {
+        for (int s = 0, end; s < p->n_steps; s = end) {
+            const fm_chunks *all = p->chunks.count ? &p->chunks : NULL;
+            if (p->steps[s].barrier) meet(b);
+            if (all && s == all->first) {
                 walk_chunks(p, call, b, worker, &frame, taken);
-                taken += p->chunks.count + workers; /* everybody asks once more than there are chunks */
-                s = p->chunks.end - 1;
+                taken += all->count + workers; /* everybody asks once more than there are chunks */
+                end = all->end;
                 continue;
             }
-            for (int t = worker; t < parts; t += workers)
-                run_part(p, call, &frame, step, s, &part[t], call->step_seconds && worker == 0);
+            for (end = s + 1; end < p->n_steps && !p->steps[end].barrier && !(all && end == all->first);) ++end;
+            if (p->pieces > 1)
+                share_phase(p, call, &frame, worker, ++phase, s, end);
+            else
+                for (int t = worker; t < p->n_threads; t += workers) run_phase(p, call, &frame, worker, s, end, t);
         }
     }
+}
+
+static void forget_shares(const fm_program *p) {
+    for (int i = 0; i < p->n_threads; ++i) p->shares[i].taken = 0;
 }
 
 int64_t fm_run(const fm_program *program, const fm_call *call) {
     team b = {.workers = 1};
     atomic_init(&b.last, call->last);
     atomic_init(&b.chunk, 0);
+    forget_shares(program);
+    if (call->rest) forget_shares(call->rest);
 #ifdef _OPENMP
     if (program->n_threads > 1 && !fm_runtime.forked) {
 #pragma omp parallel num_threads(program->n_threads)
@@ -294,7 +334,7 @@ int64_t fm_run(const fm_program *program, const fm_call *call) {
 
 int fm_bind(fm_program *p) {
     const fm_chunks *all = &p->chunks;
-    const int repeated = all->count ? all->end - all->first : 0;
+    const int repeated = all->count ? all->end - all->first : 0, parts = p->n_threads * p->pieces;
     p->kernels = fm_kernels_current(p->bits);
     for (int s = 0; s < p->n_steps + repeated * p->n_threads; ++s) {
         fm_step *step = &p->steps[s];
@@ -309,8 +349,8 @@ int fm_bind(fm_program *p) {
             if (((uintptr_t)p->base[base] + (uintptr_t)offset) % 64 != 0) return FM_BAD_ALIGNMENT;
             step->at[i] = (int64_t)(intptr_t)(p->base[base] + offset);
         }
-        for (int t = 0; s < p->n_steps && t < p->n_threads; ++t) {
-            const fm_part *part = &p->parts[(size_t)s * (size_t)p->n_threads + (size_t)t];
+        for (int t = 0; s < p->n_steps && t < parts; ++t) {
+            const fm_part *part = &p->parts[(size_t)s * (size_t)parts + (size_t)t];
             if (part->r0 < 0 || part->c0 < 0 || part->r0 > part->r1 || part->c0 > part->c1) return FM_BAD_PART;
         }
     }

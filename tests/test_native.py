@@ -15,7 +15,7 @@ import pytest
 import cases
 import fastmlp as fm
 from fastmlp import _native, activations, losses, optimizers, plan, schedules
-from fastmlp.backends import bound, layout, lowering, native, reference
+from fastmlp.backends import assembly, bound, layout, lowering, native, reference
 from fastmlp.sources import Source
 from test_backends import compare_training, train
 
@@ -428,13 +428,18 @@ def digest(
 
 
 def digests(*args, thorough=False, **kwargs):
-    """Return the digests on several numbers of threads, with one strategy each, or with all."""
+    """Return the digests on several numbers of threads, with one strategy each, or with all.
+
+    Every other one has shares in pieces.
+    """
     found = set()
     for number, threads in enumerate((1, 2, 3, 7)):
         first = number % len(native.STRATEGIES)
         for strategy in native.STRATEGIES if thorough else native.STRATEGIES[first : first + 1]:
             with pytest.MonkeyPatch.context() as patch:
                 patch.setattr(native, "STRATEGIES", (strategy,))
+                if (number // 2 + native.STRATEGIES.index(strategy)) % 2:
+                    patch.setattr(assembly, "_PIECE", 1)
                 found.add(digest(*args, threads=threads, **kwargs))
     return found
 

@@ -17,6 +17,7 @@ import pytest
 import cases
 import fastmlp as fm
 from fastmlp import _native
+from fastmlp.backends import assembly
 from test_elementary import CSRC, FLAGS, HERE, TARGETS
 from test_instruction_sets import Engine, FilteredProgram
 from test_native import MSE, digest, native_only
@@ -202,8 +203,10 @@ def test_an_allocation_would_be_seen(engine, monkeypatch):
 # --- bad company ---
 
 
-def test_busy_neighbours_change_no_bit():
-    """Four busy loops beside the run make threads wait for each other, and sleep."""
+@pytest.mark.parametrize("piece", [1, assembly._PIECE])
+def test_busy_neighbours_change_no_bit(piece, monkeypatch):
+    """Four busy loops beside the run make threads wait for each other, sleep, and take pieces."""
+    monkeypatch.setattr(assembly, "_PIECE", piece)
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(640, 20)), rng.normal(size=(640, 3))
 

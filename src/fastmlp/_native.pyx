@@ -39,12 +39,16 @@ cdef extern from "fastmlp.h" nogil:
         const int64_t *starts
         int64_t n_moves
         const fm_move *moves
+    ctypedef struct fm_share:
+        int64_t taken
     ctypedef struct fm_program:
         int32_t n_steps
         int32_t n_threads
+        int32_t pieces
         int32_t bits
         fm_step *steps
         const fm_part *parts
+        fm_share *shares
         char *base[16]
         int64_t base_size[16]
         fm_chunks chunks
@@ -360,7 +364,7 @@ cdef class Program:
     threads : int
     steps : buffer of the structured dtype `fastmlp.backends.native.STEP`
         Copied; operands are (base << 48) | byte offset, or -1.
-    parts : int32 buffer of shape (steps, threads, 4)
+    parts : int32 buffer of shape (steps, threads · pieces, 4)
         Copied.
     bases : sequence of Buffer
         Kept alive.
@@ -381,6 +385,7 @@ cdef class Program:
     cdef fm_program program
     cdef Buffer step_memory
     cdef Buffer part_memory
+    cdef Buffer share_memory
     cdef Buffer row_memory
     cdef Buffer start_memory
     cdef Buffer move_memory
@@ -398,7 +403,8 @@ cdef class Program:
             raise ValueError("steps have the wrong size")
         if chunks is not None:
             n_steps -= threads * (chunks[2] - chunks[0])
-        if part_bytes.nbytes != n_steps * threads * sizeof(fm_part):
+        pieces = part_bytes.nbytes // max(n_steps * threads * sizeof(fm_part), 1)
+        if part_bytes.nbytes != n_steps * threads * pieces * sizeof(fm_part) or n_steps and not 1 <= pieces < 1 << 16:
             raise ValueError("parts have the wrong size")
         if len(bases) > FM_BASES or len(columns) > FM_SOURCES:
             raise ValueError("too many bases or sources")
@@ -410,6 +416,9 @@ cdef class Program:
         memset(&self.program, 0, sizeof(self.program))
         self.program.n_steps = <int32_t>n_steps
         self.program.n_threads = threads
+        self.program.pieces = <int32_t>max(pieces, 1)
+        self.share_memory = Buffer(threads * <int64_t>sizeof(fm_share))
+        self.program.shares = <fm_share *>self.share_memory.data
         self.program.bits = bits
         self.program.steps = <fm_step *>self.step_memory.data
         self.program.parts = <fm_part *>self.part_memory.data

@@ -61,13 +61,17 @@ int main(int count, char **arguments) {
     const array header = take();
     const int64_t *number = (const int64_t *)header.data;
     const array steps = take(), parts = take();
+    const int64_t shares = steps.size / (int64_t)sizeof(fm_step) * number[0] * (int64_t)sizeof(fm_part);
     fm_program program = {
+        .pieces = (int32_t)(shares ? parts.size / shares : 1),
+        .shares = calloc((size_t)number[0], sizeof(fm_share)),
         .n_steps = (int32_t)(steps.size / (int64_t)sizeof(fm_step)),
         .n_threads = (int32_t)number[0],
         .bits = KERNELS.bits,
         .steps = (fm_step *)steps.data,
         .parts = (const fm_part *)parts.data,
     };
+    if (!program.shares) return 2;
     array bases[FM_BASES];
     for (int i = 0; i < number[1]; ++i) {
         bases[i] = take();

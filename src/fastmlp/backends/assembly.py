@@ -1,14 +1,18 @@
-"""Assembly: lowered steps cut into one part per thread, with barriers where they are needed.
+"""Assembly: lowered steps cut into parts, with barriers where they are needed.
 
-**Ownership.** Each step's result is cut into one part per thread, along rows (samples) or along
-columns (features). Cut by rows, a thread carries its samples through all layers in its own cache;
-cut by columns, it reads and rewrites its own weights only, and no weight crosses between cores.
-Which is better depends on the machine, so there are a few strategies (`STRATEGIES`), and the
-executor tries them. The bits are the same whichever is taken: the order of every sum is fixed by
-the kernels for each element of the result (csrc/kernels/dense.inc).
+**Ownership.** Each step's result is cut into as many parts, one or a few per thread, along rows
+(samples) or along columns (features). Cut by rows, a thread carries its samples through all layers
+in its own cache; cut by columns, it reads and rewrites its own weights only, and no weight crosses
+between cores. Which is better depends on the machine, so there are a few strategies
+(`STRATEGIES`), and the executor tries them. The bits are the same whichever is taken: the order of
+every sum is fixed by the kernels for each element of the result (csrc/kernels/dense.inc).
+
+**Pieces.** Where there is work enough, a thread's share of a step is a few parts, and who has done
+its own takes the others' (csrc/run.c). Cores are not equally fast: some are built so, and virtual
+ones share theirs with strangers.
 
 **Barriers.** Each step declares which rectangle of which matrix a part reads and writes. A barrier
-is put before a step if some thread touches what another one touched since the last barrier and one
+is put before a step if some part touches what another one touched since the last barrier and one
 of the two writes. The mini-batch is looked at twice in a row, so that the step from one to the next
 is covered.
 """
@@ -47,22 +51,34 @@ STEP = np.dtype(
 STRATEGIES = ("rows", "columns", "first", "chunks")
 
 
-def cut(count: int, unit: int, threads: int) -> list[tuple[int, int]]:
-    """Cut range(count) into nearly equal pieces, one per thread, at multiples of `unit`."""
+def cut(count: int, unit: int, parts: int) -> list[tuple[int, int]]:
+    """Cut range(count) into so many nearly equal parts, at multiples of `unit`."""
     units = -(-count // unit)
-    edges = [min(count, units * t // threads * unit) for t in range(threads + 1)]
+    edges = [min(count, units * t // parts * unit) for t in range(parts + 1)]
     return list(pairwise(edges))
 
 
-def _largest_share(count: int, unit: int, threads: int) -> float:
-    return max(end - start for start, end in cut(count, unit, threads)) / max(count, 1)
+# Multiply-adds for which a piece is worth it, ten or twenty microseconds: taking one is a tenth of
+# a microsecond, but whoever begins another one fetches what it needs.
+_PIECE = 1_000_000
+_MOST_PIECES = 4
 
 
-def parts_of(step: Lowered, threads: int, strategy: str) -> np.ndarray:
-    """Return the part of every thread, int32 (threads, 4): r0, r1, c0, c1."""
+def pieces_of(steps: list[Lowered], threads: int) -> int:
+    """Return into how many pieces to cut each thread's share of these steps."""
+    work = sum(step.rows * step.cols * step.depth for step in steps)
+    return min(max(work // (threads * _PIECE), 1), _MOST_PIECES) if threads > 1 else 1
+
+
+def _largest_share(count: int, unit: int, parts: int) -> float:
+    return max(end - start for start, end in cut(count, unit, parts)) / max(count, 1)
+
+
+def parts_of(step: Lowered, count: int, strategy: str) -> np.ndarray:
+    """Return `count` parts, int32 (count, 4): r0, r1, c0, c1."""
     rows, blocks = step.grid
-    parts = np.zeros((threads, 4), np.int32)
-    if not step.axes or threads == 1:
+    parts = np.zeros((count, 4), np.int32)
+    if not step.axes or count == 1:
         parts[0] = 0, rows, 0, blocks
         return parts
     axes = step.axes
@@ -70,21 +86,21 @@ def parts_of(step: Lowered, threads: int, strategy: str) -> np.ndarray:
         by_columns = strategy == "columns" or (strategy == "first" and step.reads_input)
         preferred = "columns" if by_columns or step.op == "grad" else "rows"
         shares = {
-            "rows": _largest_share(rows, step.row_unit, threads),
-            "columns": _largest_share(blocks, 1, threads),
+            "rows": _largest_share(rows, step.row_unit, count),
+            "columns": _largest_share(blocks, 1, count),
         }
         other = "rows" if preferred == "columns" else "columns"
         axes = (preferred,) if shares[preferred] <= 1.2 * shares[other] else (other,)
     if axes[0] == "rows":
-        for t, (start, end) in enumerate(cut(rows, step.row_unit, threads)):
+        for t, (start, end) in enumerate(cut(rows, step.row_unit, count)):
             parts[t] = start, end, 0, blocks
     else:
-        for t, (start, end) in enumerate(cut(blocks, 1, threads)):
+        for t, (start, end) in enumerate(cut(blocks, 1, count)):
             parts[t] = 0, rows, start, end
     return parts
 
 
-# What a part touches along one axis, (threads, 2); None stands for everything.
+# What a part touches along one axis, (parts, 2); None stands for everything.
 _Extent = np.ndarray | None
 
 
@@ -95,7 +111,7 @@ def _extents(parts: np.ndarray, block: int) -> dict[str, _Extent]:
 
 
 def _collide(a: tuple[_Extent, ...], b: tuple[_Extent, ...], together: np.ndarray) -> bool:
-    """Whether two different threads, of pairs that work `together`, touch a common element."""
+    """Whether two different parts, of pairs that work `together`, touch a common element."""
     overlap = together
     for mine, other in zip(a, b, strict=True):
         if mine is not None and other is not None:
@@ -145,12 +161,18 @@ def barriers(steps: list[Lowered], parts: list[np.ndarray], block: int) -> list[
 
 
 def assemble(
-    steps: list[Lowered], threads: int, strategy: str, block: int
+    steps: list[Lowered], threads: int, strategy: str, block: int, pieces: int | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return steps (STEP) and parts (int32, (steps, threads, 4)) for `fastmlp._native.Program`."""
+    """Return steps (STEP) and parts for `fastmlp._native.Program`.
+
+    Parts are int32 (steps, threads · pieces, 4), in pieces as `pieces_of` says or as told.
+    """
     opcodes = _native.opcodes()
-    parts = [parts_of(step, threads, strategy) for step in steps]
+    pieces = pieces_of(steps, threads) if pieces is None else pieces
+    parts = [parts_of(step, threads * pieces, strategy) for step in steps]
     meet = barriers(steps, parts, block)
+    if pieces > 1 and meet:
+        meet[0] = True  # a piece of the next mini-batch may be another thread's
     table = np.zeros(len(steps), STEP)
     table["at"] = -1
     for row, step, barrier in zip(table, steps, meet, strict=True):
@@ -175,7 +197,7 @@ def assemble_chunks(
     """
     steps = lowering.train_steps()
     first, sums, end = lowering.stretch
-    table, parts = assemble(steps, threads, "rows", lowering.block)
+    table, parts = assemble(steps, threads, "rows", lowering.block, pieces=1)
     others = steps[:first] + steps[end:]
     cuts = [parts[i] for i in (*range(first), *range(end, len(steps)))]
     meet = barriers(others, cuts, lowering.block)
