@@ -120,12 +120,8 @@ typedef struct fm_chunks {
     const fm_move *moves;
 } fm_chunks;
 
-/* How many pieces of one thread's share are taken: the number of the phase << 16 | pieces. A pair of lines, as they are
- * fetched. */
-typedef struct fm_share {
-    int64_t taken;
-    int64_t apart[15];
-} fm_share;
+/* Bytes of what run.c keeps of one thread's share: a pair of lines, as they are fetched. */
+enum { FM_SHARE = 128 };
 
 typedef struct fm_program {
     int32_t n_steps;
@@ -136,7 +132,7 @@ typedef struct fm_program {
     int32_t pieces;
     fm_step *steps;       /* n_steps, then each thread's copies of those that are repeated */
     const fm_part *parts; /* [n_steps][n_threads][pieces] */
-    fm_share *shares;     /* [n_threads] */
+    char *shares;         /* [n_threads][FM_SHARE] */
     char *base[FM_BASES];
     int64_t base_size[FM_BASES];
     fm_chunks chunks;

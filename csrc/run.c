@@ -226,9 +226,13 @@ static void run_phase(const fm_program *p, const fm_call *call, const fm_frame *
                  call->step_seconds && worker == 0);
 }
 
+/* How many pieces of a thread's share are taken: the number of the phase << 16 | pieces. */
+typedef _Atomic int64_t piece_count;
+
+static piece_count *taken_of(const fm_program *p, int share) { return (void *)(p->shares + (size_t)share * FM_SHARE); }
+
 /* Takes a piece of a share: its number, or `pieces` if there is none left in this phase. */
-static int take(fm_share *share, int64_t phase, int pieces) {
-    _Atomic int64_t *taken = (_Atomic int64_t *)&share->taken;
+static int take(piece_count *taken, int64_t phase, int pieces) {
     int64_t seen = atomic_load_explicit(taken, memory_order_relaxed), count;
     do {
         count = seen >> 16 == phase ? seen & 0xffff : 0;
@@ -243,7 +247,7 @@ static void share_phase(const fm_program *p, const fm_call *call, const fm_frame
                         int s, int end) {
     for (int i = 0; i < p->n_threads; ++i) {
         const int share = (worker + i) % p->n_threads;
-        for (int piece; (piece = take(&p->shares[share], phase, p->pieces)) < p->pieces;)
+        for (int piece; (piece = take(taken_of(p, share), phase, p->pieces)) < p->pieces;)
             run_phase(p, call, frame, worker, s, end, share * p->pieces + piece);
     }
 }
@@ -302,7 +306,7 @@ static void walk(const fm_program *program, const fm_call *call, team *b, int wo
 }
 
 static void forget_shares(const fm_program *p) {
-    for (int i = 0; i < p->n_threads; ++i) p->shares[i].taken = 0;
+    for (int i = 0; i < p->n_threads; ++i) atomic_init(taken_of(p, i), 0);
 }
 
 int64_t fm_run(const fm_program *program, const fm_call *call) {

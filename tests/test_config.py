@@ -149,9 +149,11 @@ def test_a_limit_holds_around_training(monkeypatch):
 )
 def test_the_quota_of_a_container(monkeypatch, files, quota):
     monkeypatch.setattr(config, "_read", lambda path: files.get(path, ""))
+    config._quota_of_period.cache_clear()
     assert config._quota() == quota
     if quota is not None:
         assert config.usable_cores() <= max(1, round(quota))
+    config._quota_of_period.cache_clear()
 
 
 def test_show_config(capsys):

@@ -19,7 +19,7 @@ cdef object np_empty = np.empty
 
 
 cdef extern from "fastmlp.h" nogil:
-    enum: FM_BASES, FM_SOURCES, FM_HYPER, FM_OPERANDS, FM_ARGS, FM_NUMBERS, FM_ROWS_AHEAD
+    enum: FM_BASES, FM_SOURCES, FM_HYPER, FM_OPERANDS, FM_ARGS, FM_NUMBERS, FM_ROWS_AHEAD, FM_SHARE
     enum: FM_OK, FM_F32, FM_F64, FM_F16, FM_I8, FM_U8, FM_I16, FM_U16, FM_I32, FM_U32, FM_I64, FM_U64
 
     ctypedef struct fm_step:
@@ -39,8 +39,6 @@ cdef extern from "fastmlp.h" nogil:
         const int64_t *starts
         int64_t n_moves
         const fm_move *moves
-    ctypedef struct fm_share:
-        int64_t taken
     ctypedef struct fm_program:
         int32_t n_steps
         int32_t n_threads
@@ -48,7 +46,7 @@ cdef extern from "fastmlp.h" nogil:
         int32_t bits
         fm_step *steps
         const fm_part *parts
-        fm_share *shares
+        char *shares
         char *base[16]
         int64_t base_size[16]
         fm_chunks chunks
@@ -417,8 +415,8 @@ cdef class Program:
         self.program.n_steps = <int32_t>n_steps
         self.program.n_threads = threads
         self.program.pieces = <int32_t>max(pieces, 1)
-        self.share_memory = Buffer(threads * <int64_t>sizeof(fm_share))
-        self.program.shares = <fm_share *>self.share_memory.data
+        self.share_memory = Buffer(threads * FM_SHARE)
+        self.program.shares = self.share_memory.data
         self.program.bits = bits
         self.program.steps = <fm_step *>self.step_memory.data
         self.program.parts = <fm_part *>self.part_memory.data

@@ -46,8 +46,6 @@ _SEEN = 5
 # Seconds after which Python changes from a thread that computes to one that waits, while networks
 # are trained: preparing a training takes some ms of Python, a span of a tiny network less.
 _SWITCH = 2e-4
-# How long a look at the machine is trusted, in seconds; it takes a tenth of preparing a training.
-_LIMIT_HOLDS = 0.25
 # What `settings` may not share: a file or an iterator serves one training.
 _OWN = {
     "checkpoint": "the networks would overwrite each other's file",
@@ -245,7 +243,6 @@ class _Crew:
         self.failed = False
         self._waiting = sorted(jobs, key=lambda job: -job.work)
         self._workers = workers
-        self._limit, self._limit_seen = 1, float("-inf")
         self._left = len(jobs)
         self._lock = threading.Lock()
         self._turn = threading.Lock()
@@ -255,10 +252,7 @@ class _Crew:
 
     def share(self) -> int:
         """Threads that each network may use now."""
-        now = time.monotonic()
-        if now - self._limit_seen > _LIMIT_HOLDS:
-            self._limit, self._limit_seen = get_num_threads(), now
-        return max(1, self._limit // max(1, min(self._workers, self._left)))
+        return max(1, get_num_threads() // max(1, min(self._workers, self._left)))
 
     def enter_alone(self) -> bool:
         """Wait for the turn of a training with very short epochs."""

@@ -64,7 +64,7 @@ int main(int count, char **arguments) {
     const int64_t shares = steps.size / (int64_t)sizeof(fm_step) * number[0] * (int64_t)sizeof(fm_part);
     fm_program program = {
         .pieces = (int32_t)(shares ? parts.size / shares : 1),
-        .shares = calloc((size_t)number[0], sizeof(fm_share)),
+        .shares = calloc((size_t)number[0], FM_SHARE),
         .n_steps = (int32_t)(steps.size / (int64_t)sizeof(fm_step)),
         .n_threads = (int32_t)number[0],
         .bits = KERNELS.bits,

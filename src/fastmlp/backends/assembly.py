@@ -19,7 +19,7 @@ is covered.
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, lru_cache
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -70,84 +70,82 @@ def pieces_of(steps: list[Lowered], threads: int) -> int:
     return min(max(work // (threads * _PIECE), 1), _MOST_PIECES) if threads > 1 else 1
 
 
-def _largest_share(count: int, unit: int, parts: int) -> float:
-    return max(end - start for start, end in cut(count, unit, parts)) / max(count, 1)
-
-
 def parts_of(step: Lowered, count: int, strategy: str) -> np.ndarray:
-    """Return `count` parts, int32 (count, 4): r0, r1, c0, c1."""
-    rows, blocks = step.grid
-    parts = np.zeros((count, 4), np.int32)
-    if not step.axes or count == 1:
-        parts[0] = 0, rows, 0, blocks
-        return parts
+    """Return `count` parts, int32 (count, 4): r0, r1, c0, c1; steps cut alike share the array."""
     axes = step.axes
     if len(axes) == 2:
         by_columns = strategy == "columns" or (strategy == "first" and step.reads_input)
-        preferred = "columns" if by_columns or step.op == "grad" else "rows"
-        shares = {
-            "rows": _largest_share(rows, step.row_unit, count),
-            "columns": _largest_share(blocks, 1, count),
-        }
-        other = "rows" if preferred == "columns" else "columns"
-        axes = (preferred,) if shares[preferred] <= 1.2 * shares[other] else (other,)
-    if axes[0] == "rows":
-        for t, (start, end) in enumerate(cut(rows, step.row_unit, count)):
-            parts[t] = start, end, 0, blocks
-    else:
-        for t, (start, end) in enumerate(cut(blocks, 1, count)):
-            parts[t] = 0, rows, start, end
+        axes = ("columns", "rows") if by_columns or step.op == "grad" else ("rows", "columns")
+    return _cut_along(*step.grid, step.row_unit, axes, count)
+
+
+@lru_cache(maxsize=512)
+def _cut_along(
+    rows: int, blocks: int, row_unit: int, axes: tuple[str, ...], count: int
+) -> np.ndarray:
+    """Cut along the first of the axes, unless that makes a part more than 1.2 times as large."""
+    parts = np.zeros((count, 4), np.int32)
+    if not axes or count == 1:
+        parts[0] = 0, rows, 0, blocks
+        return parts
+    cuts = {"rows": cut(rows, row_unit, count), "columns": cut(blocks, 1, count)}
+    sizes = {"rows": rows, "columns": blocks}
+    largest = {
+        axis: max(end - start for start, end in cuts[axis]) / max(sizes[axis], 1) for axis in axes
+    }
+    axis = axes[0] if largest[axes[0]] <= 1.2 * largest[axes[-1]] else axes[-1]
+    parts[:] = 0, rows, 0, blocks
+    parts[:, slice(2) if axis == "rows" else slice(2, 4)] = cuts[axis]
     return parts
 
 
-# What a part touches along one axis, (parts, 2); None stands for everything.
-_Extent = np.ndarray | None
+class _Cut:
+    """Parts of steps that are cut alike, and what they touch."""
 
+    def __init__(self, parts: np.ndarray, block: int):
+        wide = parts.astype(np.int64)
+        self.busy = (parts[:, 0] < parts[:, 1]) & (parts[:, 2] < parts[:, 3])
+        # Under the names that an access uses; None stands for everything.
+        self.extents = {"all": None, "rows": wide[:, :2], "cols": wide[:, 2:] * block}
 
-def _extents(parts: np.ndarray, block: int) -> dict[str, _Extent]:
-    """Return the rows and the columns that parts have, under the names that an access uses."""
-    wide = parts.astype(np.int64)
-    return {"all": None, "rows": wide[:, :2], "cols": wide[:, 2:] * block}
+    def collides(self, other: _Cut, mine: tuple[str, str], its: tuple[str, str]) -> bool:
+        """Whether two different parts, one of each, touch a common element of a matrix.
 
-
-def _collide(a: tuple[_Extent, ...], b: tuple[_Extent, ...], together: np.ndarray) -> bool:
-    """Whether two different parts, of pairs that work `together`, touch a common element."""
-    overlap = together
-    for mine, other in zip(a, b, strict=True):
-        if mine is not None and other is not None:
-            starts_before = mine[:, None, 0] < other[None, :, 1]
-            overlap = overlap & starts_before & (other[None, :, 0] < mine[:, None, 1])
-    return bool(overlap.any())
+        `mine` and `its` are their extents along the matrix' rows and columns.
+        """
+        overlap = self.busy[:, None] & other.busy[None, :]
+        np.fill_diagonal(overlap, val=False)
+        for my_name, its_name in zip(mine, its, strict=True):
+            a, b = self.extents[my_name], other.extents[its_name]
+            if a is not None and b is not None:
+                overlap &= a[:, None, 0] < b[None, :, 1]
+                overlap &= b[None, :, 0] < a[:, None, 1]
+        return bool(overlap.any())
 
 
 def barriers(steps: list[Lowered], parts: list[np.ndarray], block: int) -> list[bool]:
     """Return before which steps all threads must meet, the mini-batch being repeated."""
     if not steps or len(parts[0]) == 1:
         return [False] * len(steps)
-    others = ~np.eye(len(parts[0]), dtype=bool)
-    busy = [(p[:, 0] < p[:, 1]) & (p[:, 2] < p[:, 3]) for p in parts]
-    touched = []
-    for step, part in zip(steps, parts, strict=True):
-        extents = _extents(part, block)
-        touched.append(
-            [
-                (access.matrix, write, (extents[access.rows], extents[access.cols]))
-                for accesses, write in ((step.reads, False), (step.writes, True))
-                for access in accesses
-            ]
-        )
+    cuts = {id(part): _Cut(part, block) for part in parts}
+    collide = cache(_Cut.collides)
+    touched = [
+        [
+            (access.matrix, write, (access.rows, access.cols))
+            for accesses, write in ((step.reads, False), (step.writes, True))
+            for access in accesses
+        ]
+        for step in steps
+    ]
 
     @cache
     def conflict(i: int, j: int) -> bool:
-        together = None
-        for a, a_writes, a_extent in touched[i]:
-            for b, b_writes, b_extent in touched[j]:
-                if a is b and (a_writes or b_writes):
-                    if together is None:
-                        together = busy[i][:, None] & busy[j][None, :] & others
-                    if _collide(a_extent, b_extent, together):
-                        return True
-        return False
+        mine, other = cuts[id(parts[i])], cuts[id(parts[j])]
+        return any(
+            a is b and (a_writes or b_writes) and collide(mine, other, a_names, b_names)
+            for a, a_writes, a_names in touched[i]
+            for b, b_writes, b_names in touched[j]
+        )
 
     needed = [False] * len(steps)
     since: list[int] = []
@@ -160,6 +158,23 @@ def barriers(steps: list[Lowered], parts: list[np.ndarray], block: int) -> list[
     return needed
 
 
+def encode(steps: list[Lowered]) -> np.ndarray:
+    """Return steps as a table (STEP), without barriers."""
+    opcodes = _native.opcodes()
+    operands, arguments, numbers = (STEP[name].shape[0] for name in ("at", "arg", "num"))
+    rows = []
+    for step in steps:
+        at, arg, num = [-1] * operands, [0] * arguments, [0.0] * numbers
+        for slot, matrix in step.at.items():
+            at[slot] = matrix.operand
+        for slot, value in step.arg.items():
+            arg[slot] = value
+        for slot, value in step.num.items():
+            num[slot] = value
+        rows.append((opcodes[step.op], 0, step.rows, step.cols, step.depth, at, arg, num))
+    return np.array(rows, STEP)
+
+
 def assemble(
     steps: list[Lowered], threads: int, strategy: str, block: int, pieces: int | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -167,23 +182,12 @@ def assemble(
 
     Parts are int32 (steps, threads · pieces, 4), in pieces as `pieces_of` says or as told.
     """
-    opcodes = _native.opcodes()
     pieces = pieces_of(steps, threads) if pieces is None else pieces
     parts = [parts_of(step, threads * pieces, strategy) for step in steps]
-    meet = barriers(steps, parts, block)
-    if pieces > 1 and meet:
-        meet[0] = True  # a piece of the next mini-batch may be another thread's
-    table = np.zeros(len(steps), STEP)
-    table["at"] = -1
-    for row, step, barrier in zip(table, steps, meet, strict=True):
-        row["op"], row["barrier"] = opcodes[step.op], barrier
-        row["rows"], row["cols"], row["depth"] = step.rows, step.cols, step.depth
-        for slot, matrix in step.at.items():
-            row["at"][slot] = matrix.operand
-        for slot, value in step.arg.items():
-            row["arg"][slot] = value
-        for slot, value in step.num.items():
-            row["num"][slot] = value
+    table = encode(steps)
+    table["barrier"] = barriers(steps, parts, block)
+    if pieces > 1 and steps:
+        table["barrier"][0] = True  # a piece of the next mini-batch may be another thread's
     return table, np.ascontiguousarray(np.stack(parts))
 
 

@@ -62,9 +62,12 @@ class Rows:
         ordered = values if order is None else values[order]
         return np.add.reduceat(ordered, np.arange(0, self.n, size), dtype=np.float64)
 
-    def windows(self, order: np.ndarray | None, size: int) -> Iterator[Window]:
-        """Return the mini-batches of an epoch, as many together as may be dense at once."""
-        batches = -(-self.n // size)
+    def windows(self, order: np.ndarray | None, size: int, count: int = 1) -> Iterator[Window]:
+        """Return the mini-batches of an epoch, as many together as may be dense at once.
+
+        Of dense rows also those of `count` epochs, if `order` is that of all.
+        """
+        batches = -(-self.n // size) * count
         if not self.sparse:
             yield Source(self.x, self.y, self.weight, self.classes), order, 0, batches
             return

@@ -150,24 +150,28 @@ class StochasticMixin:
         hooks = self._hooks(epochs.trainer, -(-data.n // size))
         scale, constant = self._reported(data.y)
         rows = np.arange(data.n, dtype=np.int64)  # the dtype that NumPy shuffles fastest
-        order = rows.view(np.uint64) if self.shuffle else None
         best = None if held is None else model.flat_parameters.array().copy()
         self.n_iter_ = 0
         try:
-            for number in range(self.max_iter):
+            number = 0
+            while number < self.max_iter:
                 if hooks is not None:
                     hooks.on_epoch_begin(number)
-                if self.shuffle:
-                    self._random_state.shuffle(rows)
-                self.loss_ = epochs.run(data, order, size, scale, constant, hooks)
-                self.n_iter_ += 1
-                self.t_ += data.n
-                self.loss_curve_.append(self.loss_)
-                if self.verbose:
-                    print(f"Iteration {self.n_iter_}, loss = {self.loss_:.8f}")
-                if held is None:
-                    self._watch_loss()
-                else:
+                count = 1
+                if self._undisturbed(incremental):
+                    count = self._epochs_until_stop(self.max_iter - number)
+                    count = min(count, epochs.at_once(data, size))
+                order = self._orders(rows, count) if self.shuffle else None
+                for self.loss_ in epochs.run(data, order, size, scale, constant, hooks, count):
+                    self.n_iter_ += 1
+                    self.t_ += data.n
+                    self.loss_curve_.append(self.loss_)
+                    if self.verbose:
+                        print(f"Iteration {self.n_iter_}, loss = {self.loss_:.8f}")
+                    if held is None:
+                        self._watch_loss()
+                number += count
+                if held is not None:
                     with epochs.trainer.averaged_weights():
                         if self._watch_score(held, loss):
                             best = model.flat_parameters.array().copy()
@@ -175,7 +179,7 @@ class StochasticMixin:
                     rate = self.learning_rate_init / (self.t_ + 1) ** self.power_t
                     self._optimizer.change_rate(rate, model)
                 if hooks is not None:
-                    hooks.on_epoch_end(number, self._logs())
+                    hooks.on_epoch_end(number - 1, self._logs())
                 if self._has_converged() or incremental or model.stop_training:
                     break
             else:
@@ -193,6 +197,27 @@ class StochasticMixin:
             model.flat_parameters.array()[...] = best
         if hooks is not None:
             hooks.on_train_end()
+
+    def _undisturbed(self, incremental: bool) -> bool:
+        """Return whether nothing is wanted between epochs but their losses."""
+        rate = self._optimizer.lr
+        changes = self.solver == "sgd" and self.learning_rate == "invscaling"
+        changes = changes or getattr(rate, "unit", "step") != "step"
+        quiet = not (self.callbacks or self.early_stopping or self.verbose)
+        return quiet and not incremental and not changes
+
+    def _epochs_until_stop(self, left: int) -> int:
+        """Return after how many epochs the loss can say at the earliest that it is enough."""
+        earliest = self.n_iter_no_change + 1 - self._no_improvement_count
+        return int(min(max(earliest, 1), left))
+
+    def _orders(self, rows: np.ndarray, count: int) -> np.ndarray:
+        """Return the orders of some epochs, each a shuffle of the last one, in place."""
+        orders = np.empty((count, len(rows)), rows.dtype)
+        for order in orders:
+            self._random_state.shuffle(rows)
+            order[:] = rows
+        return orders.reshape(-1).view(np.uint64)
 
     def _logs(self) -> dict[str, float]:
         logs = {"loss": self.loss_}
