@@ -27,7 +27,7 @@ from sklearn.utils._param_validation import InvalidParameterError
 
 import fastmlp as fm
 from fastmlp import activations, callbacks, losses, optimizers, schedules
-from fastmlp.estimators import rows, updates
+from fastmlp.estimators import epochs, rows, updates
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -571,3 +571,39 @@ def test_no_warning_where_all_goes_well(digits):
         quick(tol=10.0, n_iter_no_change=1).fit(*digits)
     with pytest.warns(ConvergenceWarning, match="Maximum iterations"):
         quick().fit(*digits)
+
+
+def fit_recorded(monkeypatch, at_once, data, **settings):
+    """Return the model, numbers drawn after the fit, and how many epochs were trained together."""
+    counts = []
+    run = epochs.Epochs.run
+
+    def recorded(*args):
+        counts.append(args[-1])
+        return run(*args)
+
+    random = np.random.RandomState(4)
+    model = fm.MLPClassifier(20, max_iter=60, random_state=random, n_iter_no_change=4, **settings)
+    with monkeypatch.context() as patch:
+        patch.setattr(epochs, "_AT_ONCE", at_once)
+        patch.setattr(epochs.Epochs, "run", recorded)
+        model.fit(*data)
+    return model, random.randint(10**9, size=5).tolist(), counts
+
+
+@pytest.mark.parametrize(
+    "settings", [{}, {"shuffle": False}, {"alpha": 0.0}, {"tol": 0.05}], ids=str
+)
+def test_epochs_that_are_trained_together_change_nothing(digits, settings, monkeypatch):
+    """Weights, ends and random numbers are those of one epoch at a time; losses nearly so."""
+    one, after_one, singly = fit_recorded(monkeypatch, 0, digits, **settings)
+    many, after_many, together = fit_recorded(monkeypatch, 10**9, digits, **settings)
+    assert set(singly) == {1}
+    assert max(together) > 1
+    assert after_many == after_one
+    assert many.n_iter_ == one.n_iter_
+    assert many.t_ == one.t_
+    for name in ("coefs_", "intercepts_"):
+        for a, b in zip(getattr(one, name), getattr(many, name), strict=True):
+            np.testing.assert_array_equal(a, b)
+    np.testing.assert_allclose(many.loss_curve_, one.loss_curve_, rtol=2e-5)

@@ -15,9 +15,11 @@ from typing import NamedTuple
 _TURN = 3e-4
 # Turns that each candidate has before a decision: one to warm its caches, more against bad luck.
 _TURNS = 3
+# A mini-batch that takes so many seconds outlasts most of what may disturb it, and needs one only.
+_LONG = 0.01
 # Seconds after which all are tried again, at first; twice as long after each look that changed
-# nothing, up to the last.
-_DOUBT, _LONGEST_DOUBT = 0.5, 8.0
+# nothing, up to the last, but not before trying is so small a share of the work.
+_DOUBT, _LONGEST_DOUBT, _SHARE = 0.5, 8.0, 0.01
 # How many times its expected time a program on several threads may take before it is stopped.
 _PATIENCE = 4
 # Below so many multiply-adds a second core cannot win: handing over takes as long as the work.
@@ -81,6 +83,8 @@ class Tuner:
         )  # seconds of a mini-batch, from the last look
         self._seen = list(self._known)  # the same from this look, the least of several turns
         self._turns = 0
+        self._tried: int | None = None  # whose turn it is, while candidates are tried
+        self._spent = 0.0
         self._decided = float("-inf")
         self._doubt = _DOUBT
 
@@ -103,29 +107,34 @@ class Tuner:
         Zero seconds mean no end. Threads that wait for each other can become slower without bound
         when others use the cores; they are stopped when they take several times what was expected.
         """
+        self._tried = None
         if self.settled:
             candidate, expected = self.best, min(self._known)
             alone = len(self._candidates) == 1 or candidate.threads == 1
             return candidate, count, 0.0 if alone else _PATIENCE * (_TURN + count * expected)
-        number = self._turns % len(self._candidates)
+        number = self._tried = self._turns % len(self._candidates)
         candidate = self._candidates[number]
         expected = min(self._known[number], self._seen[number])
         count = min(count, 1 if expected == float("inf") else max(1, int(_TURN / expected)))
         return candidate, count, 0.0 if candidate.threads == 1 else _PATIENCE * _TURN
 
     def report(self, count: int, seconds: float, finished: bool) -> None:
-        """Take note of how a turn went: so many mini-batches in so many seconds, all or stopped."""
-        if self.settled:
+        """Take note of how the last turn went: how many mini-batches in how many seconds, and
+        whether it was not stopped."""
+        number = self._tried
+        if number is None:
             if not finished:
                 self._decided, self._doubt = float("-inf"), _DOUBT
             return
-        number = self._turns % len(self._candidates)
         # The least of several turns: a turn that was interrupted says nothing.
         self._seen[number] = min(self._seen[number], seconds / count)
         self._turns += 1
-        if self._turns == _TURNS * len(self._candidates):
+        self._spent += seconds
+        rounds, rest = divmod(self._turns, len(self._candidates))
+        if rest == 0 and (rounds == _TURNS or min(self._seen) > _LONG):
             before = self.best
             self._known, self._seen = self._seen, [float("inf")] * len(self._candidates)
-            self._turns = 0
             self._doubt = min(2 * self._doubt, _LONGEST_DOUBT) if self.best == before else _DOUBT
+            self._doubt = max(self._doubt, self._spent / _SHARE)
+            self._turns, self._spent = 0, 0.0
             self._decided = time.perf_counter()
