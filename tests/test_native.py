@@ -715,3 +715,31 @@ def test_the_squared_norm_is_that_of_the_weights(dtype):
         assert kind(model).squared_norm() == pytest.approx(expected, rel=1e-13)
     model.flat_parameters.array()[0] = np.inf
     assert native.Executor(model).squared_norm() == np.inf
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+@pytest.mark.parametrize("batch", [5, 49, 73, 300])
+def test_a_layer_of_every_size(batch, optimizer, dtype, isa):
+    """Every way to cut a gradient into tiles: each number of inputs with some of outputs.
+
+    A step of plain descent from W = 0 shows the gradient g, one of Adam g / (|g| + ε).
+    """
+    rng = np.random.default_rng(batch)
+    x = rng.normal(size=(batch, 41)).astype(dtype)
+    y = rng.normal(size=(batch, 41)).astype(dtype)
+    epsilon = np.finfo(dtype).eps
+    sizes = [(n, 1 + (k * n + batch) % 41) for n in range(1, 42) for k in (1, 7)]
+    for inputs, outputs in sizes:
+        a, b = x[:, :inputs], y[:, :outputs]
+        model = fm.Sequential([fm.Dense(outputs, initializer="zeros")], dtype=dtype)
+        made = {"sgd": fm.SGD(lr=1.0), "adam": fm.Adam(lr=1.0)}[optimizer]
+        fm.Trainer(model, "mse", made, batch_size=batch, threads=1).step(a, b)
+        scale = 2.0 / (batch * outputs)
+        descent = scale * (a.T.astype(np.float64) @ b)
+        # A sum of n products is off by less than n + 1 roundings of the sum of their sizes; here
+        # with those of the error and of the mean.
+        unsure = (batch + 4) * epsilon * scale * (np.abs(a.T.astype(np.float64)) @ np.abs(b))
+        if optimizer == "adam":
+            size = np.abs(descent) + 1e-8
+            descent, unsure = descent / size, unsure / size + 16 * epsilon
+        assert (np.abs(model.parameters["0.weight"] - descent) <= unsure).all(), (inputs, outputs)
