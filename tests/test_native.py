@@ -450,6 +450,16 @@ def test_threads_do_not_change_bits(shape, dtype, isa):
     assert len(digests(shape, dtype, MSE, adam, l1=0.01, thorough=True)) == 1
 
 
+@pytest.mark.parametrize("seed", range(12))
+def test_threads_do_not_change_bits_of_a_random_network(seed, dtype, isa):
+    rng = np.random.default_rng(seed)
+    sizes = tuple(int(n) for n in rng.integers(1, 130, rng.integers(2, 6)))
+    shape = cases.Shape(sizes, int(rng.integers(1, 300)))
+    optimizers = cases.OPTIMIZERS["sgd"] + cases.OPTIMIZERS["adam"]
+    optimizer = optimizers[seed % len(optimizers)]
+    assert len(digests(shape, dtype, MSE, optimizer, thorough=True)) == 1
+
+
 @OPTIMIZERS
 def test_threads_do_not_change_bits_of_any_optimizer(optimizer, dtype, isa):
     shape = cases.Shape((20, 50, 17), 29)
