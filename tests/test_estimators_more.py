@@ -607,3 +607,14 @@ def test_epochs_that_are_trained_together_change_nothing(digits, settings, monke
         for a, b in zip(getattr(one, name), getattr(many, name), strict=True):
             np.testing.assert_array_equal(a, b)
     np.testing.assert_allclose(many.loss_curve_, one.loss_curve_, rtol=2e-5)
+
+
+def test_a_rate_of_the_epoch_is_that_of_each_epoch(digits, monkeypatch):
+    slower = {"lr": schedules.Step(0.1, every=2, unit="epoch")}
+    fits = []
+    for at_once in (0, 10**9):
+        solver = fm.SGD(lr=0.1, groups=[("*.bias", slower)])
+        fits.append(fit_recorded(monkeypatch, at_once, digits, solver=solver))
+    (one, _, _), (many, _, together) = fits
+    assert set(together) == {1}
+    np.testing.assert_array_equal(many.intercepts_[0], one.intercepts_[0])

@@ -45,16 +45,12 @@ class Bundles:
 
     def count(self, left: int, seconds: float) -> int:
         """Return how many of the epochs that are left to train together; one took `seconds`."""
-        if not self._possible or not self._trainer.executor.in_spans or self._counts_epochs():
+        trainer = self._trainer
+        if not self._possible or not trainer.executor.in_spans or trainer.optimizer.counts_epochs:
             return 1
         wanted = min(left, int(_SECONDS / max(seconds, 1e-9)), _GROWTH * self._count)
         self._count = max(wanted, 1)
         return self._count
-
-    def _counts_epochs(self) -> bool:
-        optimizer = self._trainer.optimizer
-        rates = [optimizer.lr, *(values.get("lr") for _, values in optimizer.groups)]
-        return any(getattr(rate, "unit", "step") != "step" for rate in rates)
 
     def run(self, count: int) -> tuple[list[float], float] | None:
         """Train so many epochs.

@@ -287,6 +287,12 @@ class Optimizer:
     def groups(self, groups: Iterable[Group]) -> None:
         self._change(self._values, groups)
 
+    @property
+    def counts_epochs(self) -> bool:
+        """Whether a learning rate depends on the epoch, not on the step alone."""
+        rates = [self._values.get("lr"), *(values.get("lr") for _, values in self._groups)]
+        return any(getattr(rate, "unit", "step") != "step" for rate in rates)
+
     def group_of(self, parameter: str) -> int:
         """Return the number of a parameter's group: 0 for none, k for `groups[k - 1]`."""
         from fnmatch import fnmatchcase

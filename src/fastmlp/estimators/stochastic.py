@@ -200,11 +200,9 @@ class StochasticMixin:
 
     def _undisturbed(self, incremental: bool) -> bool:
         """Return whether nothing is wanted between epochs but their losses."""
-        rate = self._optimizer.lr
         changes = self.solver == "sgd" and self.learning_rate == "invscaling"
-        changes = changes or getattr(rate, "unit", "step") != "step"
-        quiet = not (self.callbacks or self.early_stopping or self.verbose)
-        return quiet and not incremental and not changes
+        wanted = self.callbacks or self.early_stopping or self.verbose
+        return not (wanted or incremental or changes or self._optimizer.counts_epochs)
 
     def _epochs_until_stop(self, left: int) -> int:
         """Return after how many epochs the loss can say at the earliest that it is enough."""
