@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 # More threads than any machine has cores are a mistake, and would only take memory.
 MOST_THREADS = 1024
-# Seconds for which a quota is trusted: it stands in files, and reading them takes 0.2 ms.
+# Seconds for which a quota is trusted, since it stands in several files.
 _PERIOD = 0.25
 # Versions of the OpenMP specification by their dates, as the macro _OPENMP has them.
 _OPENMP_VERSIONS = {

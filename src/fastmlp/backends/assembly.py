@@ -58,8 +58,8 @@ def cut(count: int, unit: int, parts: int) -> list[tuple[int, int]]:
     return list(pairwise(edges))
 
 
-# Multiply-adds for which a piece is worth it, ten or twenty microseconds: taking one is a tenth of
-# a microsecond, but whoever begins another one fetches what it needs.
+# Multiply-adds for which a piece is worth it, some ten microseconds: who takes one waits for a line
+# of cache, and fetches what the piece needs.
 _PIECE = 1_000_000
 _MOST_PIECES = 4
 
@@ -87,6 +87,7 @@ def _cut_along(
     parts = np.zeros((count, 4), np.int32)
     if not axes or count == 1:
         parts[0] = 0, rows, 0, blocks
+        parts.flags.writeable = False
         return parts
     cuts = {"rows": cut(rows, row_unit, count), "columns": cut(blocks, 1, count)}
     sizes = {"rows": rows, "columns": blocks}
@@ -96,6 +97,7 @@ def _cut_along(
     axis = axes[0] if largest[axes[0]] <= 1.2 * largest[axes[-1]] else axes[-1]
     parts[:] = 0, rows, 0, blocks
     parts[:, slice(2) if axis == "rows" else slice(2, 4)] = cuts[axis]
+    parts.flags.writeable = False
     return parts
 
 

@@ -144,7 +144,7 @@ class Epochs:
                 loss += float((shares * inverse) @ data.sums(added, part, size))
             results.append(loss)
         if norms is not None:
-            results = [a + b for a, b in zip(results, norms.totals(count), strict=True)]
+            results = [a + b for a, b in zip(results, norms.totals(), strict=True)]
         return results
 
     def _shares_of(
@@ -197,7 +197,7 @@ class _Norms:
         return max(1, self._step // batches)
 
     def begin(self, weights: np.ndarray, count: int) -> None:
-        """Begin some epochs with so many mini-batches."""
+        """Begin `count` epochs; `weights` are those of all their mini-batches."""
         self._weights, self._count = weights, count
         changed = self._end is None or self._executor.model.flat_parameters.touched
         self._places, self._norms = [0], [self._executor.squared_norm() if changed else self._end]
@@ -226,7 +226,7 @@ class _Norms:
         self._distance, self._slope, self._bend = distance, slope, bend
         self.next = min(self.next + self._step, batches)
 
-    def totals(self, count: int) -> list[float]:
+    def totals(self) -> list[float]:
         """Return the sums over each of the epochs."""
         steps = np.arange(len(self._weights))
         places, norms = np.array(self._places), np.array(self._norms)
@@ -234,4 +234,4 @@ class _Norms:
         begun, left = steps - places[here], steps - places[here + 1]
         slopes = np.diff(norms) / np.diff(places)
         norms = norms[here] + begun * (slopes[here] + 0.5 * left * np.array(self._bends)[here])
-        return (self._weights * norms).reshape(count, -1).sum(axis=1).tolist()
+        return (self._weights * norms).reshape(self._count, -1).sum(axis=1).tolist()
