@@ -243,7 +243,7 @@ def profile(
     import copy
     import time
 
-    from fastmlp.backends.assembly import assemble, assemble_chunks
+    from fastmlp.backends.assembly import Structure, assemble, assemble_chunks
     from fastmlp.backends.lowering import HYPER, ChunkLowering
     from fastmlp.sources import Source
     from fastmlp.training import Trainer
@@ -278,7 +278,7 @@ def profile(
     if isinstance(lowering, ChunkLowering):
         table = assemble_chunks(lowering, threads)[0][: len(lowered)]
     else:
-        table = assemble(lowered, threads, strategy, lowering.block)[0]
+        table = assemble(Structure(lowered, lowering.block), threads, strategy)[0]
     # Steps of a chunk are run once for each, as often as makes up the mini-batch.
     times_run = lowering.samples / lowering.batch
     steps = [

@@ -15,6 +15,9 @@ ones share theirs with strangers.
 is put before a step if some part touches what another one touched since the last barrier and one
 of the two writes. The mini-batch is looked at twice in a row, so that the step from one to the next
 is covered.
+
+**Equal networks.** Cuts and barriers are the same for equal steps in other memory. Folds, seeds and
+grids train many networks of one kind, so what was found out for the first is kept (`Structure`).
 """
 
 from __future__ import annotations
@@ -29,7 +32,10 @@ from fastmlp import _native
 from fastmlp.backends.lowering.steps import ARENA
 
 if TYPE_CHECKING:
-    from fastmlp.backends.lowering import ChunkLowering, Lowered
+    from collections.abc import Sequence
+    from typing import Any
+
+    from fastmlp.backends.lowering import ChunkLowering, Lowered, Matrix
 
 # The layout of fm_step in csrc/plan.h.
 STEP = np.dtype(
@@ -64,7 +70,44 @@ _PIECE = 1_000_000
 _MOST_PIECES = 4
 
 
-def pieces_of(steps: list[Lowered], threads: int) -> int:
+class Structure:
+    """Steps as far as their cuts and their times depend on them; equal ones may share both.
+
+    Parameters
+    ----------
+    steps : sequence of Lowered
+    block : int
+        Elements of a cache line.
+    """
+
+    def __init__(self, steps: Sequence[Lowered], block: int):
+        self.steps, self.block = steps, block
+        numbers: dict[Matrix, int] = {}
+
+        def named(accesses: tuple[Any, ...]) -> tuple[Any, ...]:
+            return tuple((numbers.setdefault(m, len(numbers)), *names) for m, *names in accesses)
+
+        self._key = (
+            block,
+            tuple(
+                (
+                    *(step.op, step.rows, step.cols, step.depth, step.grid),
+                    *(step.axes, step.row_unit, step.reads_input, step.source),
+                    *(named(step.reads), named(step.writes)),
+                )
+                for step in steps
+            ),
+        )
+        self._hash = hash(self._key)
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Structure) and self._key == other._key
+
+
+def pieces_of(steps: Sequence[Lowered], threads: int) -> int:
     """Return into how many pieces to cut each thread's share of these steps."""
     work = sum(step.rows * step.cols * step.depth for step in steps)
     return min(max(work // (threads * _PIECE), 1), _MOST_PIECES) if threads > 1 else 1
@@ -125,7 +168,7 @@ class _Cut:
         return bool(overlap.any())
 
 
-def barriers(steps: list[Lowered], parts: list[np.ndarray], block: int) -> list[bool]:
+def barriers(steps: Sequence[Lowered], parts: list[np.ndarray], block: int) -> list[bool]:
     """Return before which steps all threads must meet, the mini-batch being repeated."""
     if not steps or len(parts[0]) == 1:
         return [False] * len(steps)
@@ -160,7 +203,7 @@ def barriers(steps: list[Lowered], parts: list[np.ndarray], block: int) -> list[
     return needed
 
 
-def encode(steps: list[Lowered]) -> np.ndarray:
+def encode(steps: Sequence[Lowered]) -> np.ndarray:
     """Return steps as a table (STEP), without barriers."""
     opcodes = _native.opcodes()
     operands, arguments, numbers = (STEP[name].shape[0] for name in ("at", "arg", "num"))
@@ -177,20 +220,33 @@ def encode(steps: list[Lowered]) -> np.ndarray:
     return np.array(rows, STEP)
 
 
+@lru_cache(maxsize=256)
+def _cut_up(
+    structure: Structure, threads: int, strategy: str, pieces: int | None
+) -> tuple[np.ndarray, list[bool]]:
+    """Return the parts of all steps, and before which of them all threads must meet."""
+    steps = structure.steps
+    pieces = pieces_of(steps, threads) if pieces is None else pieces
+    parts = [parts_of(step, threads * pieces, strategy) for step in steps]
+    meet = barriers(steps, parts, structure.block)
+    if pieces > 1 and steps:
+        meet[0] = True  # a piece of the next mini-batch may be another thread's
+    every = np.ascontiguousarray(np.stack(parts))
+    every.flags.writeable = False
+    return every, meet
+
+
 def assemble(
-    steps: list[Lowered], threads: int, strategy: str, block: int, pieces: int | None = None
+    structure: Structure, threads: int, strategy: str, pieces: int | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return steps (STEP) and parts for `fastmlp._native.Program`.
 
     Parts are int32 (steps, threads · pieces, 4), in pieces as `pieces_of` says or as told.
     """
-    pieces = pieces_of(steps, threads) if pieces is None else pieces
-    parts = [parts_of(step, threads * pieces, strategy) for step in steps]
-    table = encode(steps)
-    table["barrier"] = barriers(steps, parts, block)
-    if pieces > 1 and steps:
-        table["barrier"][0] = True  # a piece of the next mini-batch may be another thread's
-    return table, np.ascontiguousarray(np.stack(parts))
+    parts, meet = _cut_up(structure, threads, strategy, pieces)
+    table = encode(structure.steps)
+    table["barrier"] = meet
+    return table, parts
 
 
 def assemble_chunks(
@@ -203,7 +259,8 @@ def assemble_chunks(
     """
     steps = lowering.train_steps()
     first, sums, end = lowering.stretch
-    table, parts = assemble(steps, threads, "rows", lowering.block, pieces=1)
+    table, parts = assemble(Structure(steps, lowering.block), threads, "rows", pieces=1)
+    parts = parts.copy()
     others = steps[:first] + steps[end:]
     cuts = [parts[i] for i in (*range(first), *range(end, len(steps)))]
     meet = barriers(others, cuts, lowering.block)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fastmlp import _native
-from fastmlp.backends.assembly import assemble, assemble_chunks
+from fastmlp.backends.assembly import Structure, assemble, assemble_chunks
 from fastmlp.backends.lowering import INPUTS
 
 if TYPE_CHECKING:
@@ -27,8 +27,9 @@ class Programs:
         self.multiply_adds = multiply_adds
         self.chunked: Chunked | None = None
         self.bases = bases
-        self._programs: dict[tuple[str, int, str], _native.Program] = {}
         self.tuners: dict[bool, Tuner] = {}
+        self._programs: dict[tuple[str, int, str], _native.Program] = {}
+        self._structures: dict[str, Structure] = {}
 
     @property
     def arena_bytes(self) -> int:
@@ -41,6 +42,13 @@ class Programs:
             return self.chunked.lowering, self.chunked.program(threads)
         return self.lowering, self.get("train", self.lowering.train_steps(), threads, strategy)
 
+    def structure(self, use: str, steps: list[Lowered]) -> Structure:
+        """Return what the program of some steps has in common with those of equal networks."""
+        found = self._structures.get(use)
+        if found is None:
+            found = self._structures[use] = Structure(steps, self.lowering.block)
+        return found
+
     def get(
         self, use: str, steps: list[Lowered], threads: int, strategy: str, columns: int = 0
     ) -> _native.Program:
@@ -49,7 +57,7 @@ class Programs:
         program = self._programs.get(key)
         if program is None:
             lowering = self.lowering
-            table, parts = assemble(steps, threads, strategy, lowering.block)
+            table, parts = assemble(self.structure(use, steps), threads, strategy)
             read = {step.source for step in steps}
             sources = [lowering.columns[i] if i in read else -1 for i in range(4)]
             program = _native.Program(

@@ -31,7 +31,7 @@ from fastmlp.backends.lowering import (
     largest_chunk,
 )
 from fastmlp.backends.programs import loss_program
-from fastmlp.backends.tuning import Tuner, candidates
+from fastmlp.backends.tuning import Tuner, candidates, experience
 from fastmlp.config import get_num_threads
 from fastmlp.plan import build
 from fastmlp.sources import all_finite
@@ -245,7 +245,10 @@ class Executor(BaseExecutor):
             choice = candidates(
                 programs.multiply_adds, limit, self.threads, tuple(possible) or ("rows",)
             )
-            tuner = programs.tuners[single] = Tuner(choice)
+            structure = programs.structure("train", programs.lowering.train_steps())
+            tuner = programs.tuners[single] = Tuner(
+                choice, experience(structure, tuple(choice), single)
+            )
         return tuner
 
     # ---- training ----
@@ -411,6 +414,7 @@ class Executor(BaseExecutor):
         if general or tuner is None or not tuner.settled:
             return None
         threads, strategy = tuner.best
+        tuner.trust(_HYPER_ROWS)
         optimizer, model = self.optimizer, self.model
         state = optimizer.state_for(model)
         vectors = (model.flat_parameters, *state.vectors().values())

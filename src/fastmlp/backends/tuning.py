@@ -3,13 +3,19 @@
 Every program of a plan gives the same bits, whatever its threads and its strategy, so the choice
 can be made by looking: the first mini-batches are run in turns by each candidate, and the rest by
 the one that took the least time. Virtual cores move between caches, and neighbours come and go, so
-the others get another turn from time to time.
+the others get another turn after some work.
+
+Equal networks share what was seen (`experience`): the next fold, seed, or fit of the same kind
+begins with the choice of the last one.
 """
 
 from __future__ import annotations
 
-import time
-from typing import NamedTuple
+from functools import lru_cache
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable
 
 # Seconds of work by which a candidate is judged in one turn.
 _TURN = 3e-4
@@ -17,8 +23,8 @@ _TURN = 3e-4
 _TURNS = 3
 # A mini-batch that takes so many seconds outlasts most of what may disturb it, and needs one only.
 _LONG = 0.01
-# Seconds after which all are tried again, at first; twice as long after each look that changed
-# nothing, up to the last, but not before trying is so small a share of the work.
+# Seconds of work after which all are tried again, at first; twice as long after each look that
+# changed nothing, up to the last, but not before trying is so small a share of the work.
 _DOUBT, _LONGEST_DOUBT, _SHARE = 0.5, 8.0, 0.01
 # How many times its expected time a program on several threads may take before it is stopped.
 _PATIENCE = 4
@@ -68,37 +74,83 @@ def candidates(
     ]
 
 
+class Experience:
+    """What is known of the candidates of equal networks.
+
+    Parameters
+    ----------
+    count : int
+        Of the candidates.
+
+    Attributes
+    ----------
+    seconds : list of float
+        Of a mini-batch by each candidate, from the last look.
+    worked : float
+        Seconds of work since then.
+    doubt : float
+        After how many of those to look again.
+    """
+
+    def __init__(self, count: int):
+        self.seconds = [float("inf")] * count
+        self.worked = 0.0
+        self.doubt = 0.0
+        self._patience = _DOUBT
+
+    @property
+    def best(self) -> int:
+        """The candidate that took the least time, the first one before any had a turn."""
+        return self.seconds.index(min(self.seconds))
+
+    def decide(self, seconds: list[float], spent: float) -> None:
+        """Take over what a look has seen, which took so many seconds."""
+        before, self.seconds = self.best, seconds
+        unchanged = self.best == before
+        self._patience = min(2 * self._patience, _LONGEST_DOUBT) if unchanged else _DOUBT
+        self.worked, self.doubt = 0.0, max(self._patience, spent / _SHARE)
+
+    def distrust(self) -> None:
+        """Look again as soon as possible."""
+        self.doubt, self._patience = 0.0, _DOUBT
+
+
+@lru_cache(maxsize=256)
+def experience(structure: Hashable, candidates: tuple[Candidate, ...], single: bool) -> Experience:
+    """Return the experience with equal networks, apart for those that come in `single` steps."""
+    return Experience(len(candidates))
+
+
 class Tuner:
     """Chooses among candidates by their times.
 
     Parameters
     ----------
     candidates : list of Candidate
+    known : Experience, optional
+        Of these candidates, which others may add to.
     """
 
-    def __init__(self, candidates: list[Candidate]):
+    def __init__(self, candidates: list[Candidate], known: Experience | None = None):
         self._candidates = candidates
-        self._known = [float("inf")] * len(
-            candidates
-        )  # seconds of a mini-batch, from the last look
-        self._seen = list(self._known)  # the same from this look, the least of several turns
+        self._known = known or Experience(len(candidates))
+        # Seconds of a mini-batch in this look, the least of several turns.
+        self._seen = [float("inf")] * len(candidates)
         self._turns = 0
         self._tried: int | None = None  # whose turn it is, while candidates are tried
         self._spent = 0.0
-        self._decided = float("-inf")
-        self._doubt = _DOUBT
 
     @property
     def settled(self) -> bool:
         """Whether the best candidate is known, and it is too early to doubt it."""
         if len(self._candidates) == 1:
             return True
-        return self._turns == 0 and time.perf_counter() - self._decided < self._doubt
+        return self._turns == 0 and self._known.worked < self._known.doubt
 
     @property
     def best(self) -> Candidate:
         """The candidate that took the least time, the first one before any had a turn."""
-        return self._candidates[self._known.index(min(self._known))]
+        return self._candidates[self._known.best]
 
     def turn(self, count: int) -> tuple[Candidate, int, float]:
         """Return who is next, for how many of `count` mini-batches, and after how many seconds to
@@ -108,23 +160,30 @@ class Tuner:
         when others use the cores; they are stopped when they take several times what was expected.
         """
         self._tried = None
+        known = self._known.seconds
         if self.settled:
-            candidate, expected = self.best, min(self._known)
+            candidate, expected = self.best, min(known)
             alone = len(self._candidates) == 1 or candidate.threads == 1
             return candidate, count, 0.0 if alone else _PATIENCE * (_TURN + count * expected)
         number = self._tried = self._turns % len(self._candidates)
         candidate = self._candidates[number]
-        expected = min(self._known[number], self._seen[number])
+        expected = min(known[number], self._seen[number])
         count = min(count, 1 if expected == float("inf") else max(1, int(_TURN / expected)))
         return candidate, count, 0.0 if candidate.threads == 1 else _PATIENCE * _TURN
+
+    def trust(self, count: int) -> None:
+        """Take note of so many mini-batches that the best candidate makes without being watched."""
+        if len(self._candidates) > 1:
+            self._known.worked += count * min(self._known.seconds)
 
     def report(self, count: int, seconds: float, finished: bool) -> None:
         """Take note of how the last turn went: how many mini-batches in how many seconds, and
         whether it was not stopped."""
         number = self._tried
         if number is None:
+            self._known.worked += seconds
             if not finished:
-                self._decided, self._doubt = float("-inf"), _DOUBT
+                self._known.distrust()
             return
         # The least of several turns: a turn that was interrupted says nothing.
         self._seen[number] = min(self._seen[number], seconds / count)
@@ -132,9 +191,6 @@ class Tuner:
         self._spent += seconds
         rounds, rest = divmod(self._turns, len(self._candidates))
         if rest == 0 and (rounds == _TURNS or min(self._seen) > _LONG):
-            before = self.best
-            self._known, self._seen = self._seen, [float("inf")] * len(self._candidates)
-            self._doubt = min(2 * self._doubt, _LONGEST_DOUBT) if self.best == before else _DOUBT
-            self._doubt = max(self._doubt, self._spent / _SHARE)
+            self._known.decide(self._seen, self._spent)
+            self._seen = [float("inf")] * len(self._candidates)
             self._turns, self._spent = 0, 0.0
-            self._decided = time.perf_counter()
