@@ -148,6 +148,22 @@ OTHERS = [
 ]
 
 
+@pytest.mark.parametrize("bits", [32, 64])
+@pytest.mark.parametrize("target", sorted(TARGETS))
+def test_every_tile_that_is_chosen_exists(target, bits, tmp_path):
+    """What the tables lack would be called as a null pointer."""
+    found = TARGETS[target]
+    if found.trouble:
+        pytest.skip(found.trouble)
+    compiler, *flags = found.compile
+    file = f'-DKERNEL_FILE="isa/{found.header}_f{bits}.c"'
+    settings = ["-O0", "-Wno-unknown-pragmas", file, f"-I{CSRC}", str(HERE / "tiles.c")]
+    output = str(tmp_path / "tiles")
+    subprocess.run([compiler, *FLAGS, *flags, *settings, "-o", output, "-lm"], check=True)
+    done = subprocess.run([*found.run, output], capture_output=True, check=True, text=True)
+    assert done.stdout == ""
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     return tmp_path_factory.mktemp("engines")
