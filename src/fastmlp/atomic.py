@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import stat
@@ -35,7 +36,8 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     Raises
     ------
     OSError
-        If the file cannot be written.
+        If the file cannot be written, or the target is there and is no regular file: a rename
+        would put a file in the place of a device as /dev/stdout.
 
     Examples
     --------
@@ -45,6 +47,10 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     import secrets
 
     target = Path(os.path.realpath(path))
+    if target.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if target.exists() and not target.is_file():
+        raise OSError(errno.EINVAL, "cannot replace what is no regular file", str(path))
     temporary = target.with_name(f".{target.name}.{secrets.token_hex(8)}.tmp")
     try:
         # A name that cannot be written is the system's own error here. And some libraries make
