@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
+
 import numpy as np
 import pytest
 
@@ -79,6 +82,28 @@ def test_parameters_are_a_mapping_of_live_views():
     with pytest.raises(KeyError, match="no parameter 'd'; there are a, b, c"):
         parameters["d"]
     assert repr(parameters) == "3 arrays of float64:\n  a: (2, 3)\n  b: (4,)\n  c: (0,)"
+
+
+def test_values_are_kept_and_put_back():
+    vector = FlatVector(10, "f8")
+    parameters = Parameters(place(SPECS, vector.dtype), vector)
+    parameters["b"] = [1, 2, 3, 4]
+    kept = [parameters.copy(), copy.deepcopy(parameters), pickle.loads(pickle.dumps(parameters))]
+    parameters["b"] = [0, 0, 0, 0]
+    for values in kept:
+        assert type(values) is dict
+        assert list(values) == ["a", "b", "c"]
+        np.testing.assert_array_equal(values["b"], [1, 2, 3, 4])
+    with pytest.raises(ValueError, match=r"b has shape \(4,\)"):
+        parameters.update({"a": np.ones((2, 3)), "b": [1]})
+    with pytest.raises(TypeError, match="values must be a mapping"):
+        parameters.update([("b", [1, 2, 3, 4])])
+    assert not vector.array().any()
+    parameters.update({"b": kept[0]["b"]})
+    np.testing.assert_array_equal(vector.array(), [0] * 6 + [1, 2, 3, 4])
+    other = Parameters(parameters.specs, FlatVector(10, "f4"))
+    other.update(parameters)
+    np.testing.assert_array_equal(other["b"], [1, 2, 3, 4])
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from fastmlp.errors import choose, shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
-    from typing import Protocol
+    from typing import Any, Protocol
 
     class Resident(Protocol):
         """Who holds a newer copy of a flat vector in a layout of its own."""
@@ -182,7 +182,8 @@ class Parameters(Mapping[str, np.ndarray]):
 
     The arrays are views of one flat row-major vector. When a fastmlp call returns they hold the
     current values; what is written into them is used by the next call. Assigning copies the values
-    into place: ``model.parameters["0.bias"] = numpy.zeros(10)``.
+    into place: ``model.parameters["0.bias"] = numpy.zeros(10)``. ``copy()`` keeps values, and
+    ``update()`` puts them back, also those of another model of the same shape.
 
     Parameters
     ----------
@@ -217,6 +218,10 @@ class Parameters(Mapping[str, np.ndarray]):
         return self._vector.view(spec.offset, spec.shape)
 
     def __setitem__(self, name: str, values: object) -> None:
+        array = self._converted(name, values)
+        self[name][...] = array
+
+    def _converted(self, name: str, values: object) -> np.ndarray:
         choose(f"{self._what} name", name, self._specs)
         spec = self._specs[name]
         array = np.asarray(values)
@@ -230,7 +235,45 @@ class Parameters(Mapping[str, np.ndarray]):
             raise ValueError(
                 f"{name} must be {spec.allowed} as {self._vector.dtype.name}; got {shown(array)}"
             )
-        self._vector.view(spec.offset, spec.shape)[...] = converted
+        return converted
+
+    def update(self, values: Mapping[str, Any]) -> None:
+        """Copy values into place: all are checked before one is changed.
+
+        Parameters
+        ----------
+        values : mapping of str to array_like
+            By name; what is not named stays as it is.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If a name is unknown, or an array does not fit; nothing has changed then.
+
+        Examples
+        --------
+        >>> target.parameters.update(model.parameters)
+        """
+        if not hasattr(values, "keys"):
+            raise TypeError(f"values must be a mapping of names to arrays; got {shown(values)}")
+        converted = {name: self._converted(name, values[name]) for name in values.keys()}  # noqa: SIM118
+        for name, array in converted.items():
+            self[name][...] = array
+
+    def copy(self) -> dict[str, np.ndarray]:
+        """Return the values as they are now, which later training does not change.
+
+        Examples
+        --------
+        >>> best = model.parameters.copy()
+        """
+        return {name: self[name].copy() for name in self._specs}
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> dict[str, np.ndarray]:
+        return self.copy()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return dict, (self.copy(),)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._specs)
