@@ -200,7 +200,10 @@ def test_early_stopping_in_a_training(backend):
 
 
 def test_what_is_not_in_the_logs_is_said():
-    with pytest.raises(ValueError, match="monitor of EarlyStopping must be one of 'loss'"):
+    with pytest.raises(
+        ValueError,
+        match="monitor of EarlyStopping must be one of 'loss'; got 'val_loss', which needs valid",
+    ):
         fit(cb.EarlyStopping())
 
 

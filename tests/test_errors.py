@@ -74,6 +74,19 @@ def test_check_number_bounds(bounds, good, bad, text):
         check_number("beta", bad, **bounds)
 
 
+@pytest.mark.parametrize(
+    ("value", "names", "meant"),
+    [
+        ("binary_crossentropy", ["bce", "cross_entropy"], "bce"),
+        ("linear", ["identity", "leaky_relu"], "identity"),
+        ("linear", ["leaky_relu", "relu"], "leaky_relu"),
+    ],
+)
+def test_choose_knows_what_others_call_it(value, names, meant):
+    with pytest.raises(ValueError, match=f"did you mean '{meant}'"):
+        choose("loss", value, names)
+
+
 @pytest.mark.parametrize("value", [3, np.int64(3), np.uint8(3)])
 def test_check_integer_converts(value):
     number = check_integer("epochs", value, low=1)

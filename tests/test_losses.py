@@ -447,6 +447,11 @@ def test_config_equality_and_copies(loss):
         (lambda: CrossEntropy(label_smoothing=-1), ValueError, "label_smoothing of cross_entropy"),
         (lambda: losses.FunctionLoss(3), TypeError, "must be callable; got 3"),
         (
+            lambda: losses.get(lambda y_hat, y: ((y_hat - y) ** 2).mean())([[1.0]], [[2.0]]),
+            TypeError,
+            "must return .value, gradient.; .* fastmlp.graph.loss finds the gradient",
+        ),
+        (
             lambda: losses.from_config({"name": "huber", "dleta": 1}),
             ValueError,
             "did you mean 'delta'",

@@ -422,6 +422,13 @@ def test_attributes_are_checked_and_move_the_version():
     assert optimizer.momentum == 0.9
 
 
+def test_the_learning_rate_has_one_name():
+    optimizer = SGD(0.1)
+    with pytest.raises(AttributeError, match="SGD has no learning_rate: it is called lr"):
+        optimizer.learning_rate = 0.2
+    assert not hasattr(optimizer, "learning_rate")
+
+
 def test_learning_rates_are_numbers_schedules_or_configs():
     schedule = schedules.Cosine(0.1, 50)
     assert Adam(schedule).lr == schedule

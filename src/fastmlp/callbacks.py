@@ -220,6 +220,11 @@ class _Monitor(_Speaker):
             If the logs do not have it.
         """
         logs = logs or {}
+        if self.monitor.startswith("val_") and not any(name.startswith("val_") for name in logs):
+            raise ValueError(
+                f"monitor of {type(self).__name__} must be one of {', '.join(map(repr, logs))}; "
+                f"got {self.monitor!r}, which needs validation_data or validation_split"
+            )
         return logs[choose(f"monitor of {type(self).__name__}", self.monitor, logs)]
 
     def improves(self, value: float) -> bool:

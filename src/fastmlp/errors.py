@@ -85,6 +85,33 @@ def _is_boolean(value: object) -> bool:
     return type(value).__name__ in ("bool", "bool_")
 
 
+# What PyTorch, Keras and scikit-learn call things that have another name here; the likeness of
+# letters would lead elsewhere, from "binary_crossentropy" to "cross_entropy".
+_FOREIGN = {
+    "acc": "accuracy",
+    "auc": "roc_auc",
+    "bce_with_logits": "bce",
+    "binary_crossentropy": "bce",
+    "binary_cross_entropy": "bce",
+    "categorical_crossentropy": "cross_entropy",
+    "kaiming_normal": "he_normal",
+    "kaiming_uniform": "he_uniform",
+    "l1": "mae",
+    "linear": "identity",
+    "log_loss": "cross_entropy",
+    "logistic": "sigmoid",
+    "mean_absolute_error": "mae",
+    "mean_squared_error": "mse",
+    "nll": "cross_entropy",
+    "smooth_l1": "huber",
+    "sparse_categorical_crossentropy": "cross_entropy",
+    "squared_error": "mse",
+    "swish": "silu",
+    "xavier_normal": "glorot_normal",
+    "xavier_uniform": "glorot_uniform",
+}
+
+
 def choose(argument: str, value: object, allowed: Iterable[str]) -> str:
     """Return `value` if it is one of the allowed names.
 
@@ -112,7 +139,9 @@ def choose(argument: str, value: object, allowed: Iterable[str]) -> str:
         return value
     import difflib  # only a mistake pays for this import
 
-    close = difflib.get_close_matches(value.lower(), names, n=1, cutoff=0.5)
+    foreign = _FOREIGN.get(value.lower())
+    close = [foreign] if foreign in names else []
+    close = close or difflib.get_close_matches(value.lower(), names, n=1, cutoff=0.5)
     hint = f"; did you mean {close[0]!r}?" if close else ""
     raise ValueError(f"{argument} must be one of {listing}; got {shown(value)}{hint}")
 

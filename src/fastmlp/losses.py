@@ -407,7 +407,10 @@ class FunctionLoss(Loss):
     def _evaluate(self, y_hat: Floats, y: Floats) -> tuple[float, Floats]:
         result = self.function(y_hat, y)
         if not isinstance(result, tuple) or len(result) != 2:
-            raise TypeError(f"a custom loss must return (value, gradient); got {shown(result)}")
+            raise TypeError(
+                f"a custom loss must return (value, gradient); got {shown(result)}; "
+                "fastmlp.graph.loss finds the gradient of a function of y_hat and y by itself"
+            )
         value, gradient = np.asarray(result[0]), np.asarray(result[1])
         if value.size != 1 or value.dtype.kind not in "biuf":
             raise ValueError(f"a custom loss must return one real value; got {shown(result[0])}")

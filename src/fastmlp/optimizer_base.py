@@ -223,6 +223,15 @@ class Optimizer:
 
     # --- settings and groups ---
 
+    @property
+    def learning_rate(self) -> Any:
+        """Keras' name of `lr`: refused, for an attribute that nobody reads would change nothing."""
+        raise AttributeError(f"{type(self).__name__} has no learning_rate: it is called lr")
+
+    @learning_rate.setter
+    def learning_rate(self, value: object) -> None:
+        raise AttributeError(f"{type(self).__name__} has no learning_rate: it is called lr")
+
     def _change(self, values: Mapping[str, Any], groups: Iterable[Group]) -> None:
         values = {name: self._check(name, value) for name, value in values.items()}
         self._agree(values)
