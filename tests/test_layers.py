@@ -635,3 +635,11 @@ def test_columns_that_do_not_exist_do_not_count(make, columns, dtype, isa):
     bound = 1000 * cases.Shape((5, columns, columns, 3), 12).roundings * np.finfo(dtype).eps
     for actual, expected in zip(*results, strict=True):
         np.testing.assert_allclose(actual, expected, rtol=0, atol=bound)
+
+
+def test_a_layer_that_emits_nothing_is_told_how():
+    class Square(fm.layers.Layer):
+        pass
+
+    with pytest.raises(NotImplementedError, match=r"Square must emit its steps in emit\(b, x\)"):
+        model_of(Square(), fm.Dense(3)).predict(X)

@@ -247,7 +247,7 @@ def check_gradients(
     twin.unfreeze()
     loss, fused = losses.get(loss).behind(twin.output_activation)
     if fused:  # as in training, the loss takes the place of the last activation
-        twin.layers[-1].activation = Identity()
+        vars(twin.layers[-1])["activation"] = Identity()  # of a copy that has no plan yet
     source = Evaluator(twin, loss).check(x, y, sample_weight)
     twin.build(source.columns)
     source.x = np.array(source.x, np.float64, order="C")  # its elements are moved

@@ -57,6 +57,14 @@ class Layer:
         self._trainable = True
         self._model: weakref.ref[Network] | None = None
 
+    def __setattr__(self, name: str, value: object) -> None:
+        # Plans, parameters and files are made from the settings: a change would not reach them.
+        if name in self.settings and name in self.__dict__:
+            raise AttributeError(
+                f"{name} of {self!r} cannot be changed; make a new layer with another {name}"
+            )
+        super().__setattr__(name, value)
+
     # What a subclass says of itself.
 
     def size_after(self, input_size: int) -> int:
@@ -73,7 +81,10 @@ class Layer:
 
     def emit(self, b: PlanBuilder, x: Value) -> Value:
         """Emit the forward steps from `x` and return the result."""
-        raise NotImplementedError
+        raise NotImplementedError(
+            f"{type(self).__name__} must emit its steps in emit(b, x), as other layers do; "
+            "a function of one's own becomes a layer by Activation(fastmlp.graph.activation(f))"
+        )
 
     def learn(self, moments: Moments, states: Mapping[str, np.ndarray]) -> None:
         """Fill the states from the training data; only where `learns`."""
