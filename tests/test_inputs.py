@@ -55,6 +55,19 @@ def step(x=X, y=Y, **settings):
     return lambda model: fm.Trainer(model, **settings).step(x, y)
 
 
+def repeated_step(x, y):
+    def steps(model):
+        trainer = fm.Trainer(model.astype("float32"))
+        trainer.step(X, Y)
+        trainer.step(x, y)
+
+    return steps
+
+
+def setter(name, value):
+    return lambda model: setattr(model.layers[0], name, value)
+
+
 # (what is wrong, what is done to a model of 4 inputs and 3 outputs, exception, part of its message)
 BAD = [
     ("x one-dimensional", fit(X[0]), ValueError, r"x must have shape \(n, 4\); got \(4,\)"),
@@ -204,6 +217,35 @@ BAD = [
     ("freeze beyond", lambda m: m.freeze(2), ValueError, "layer must be an integer"),
     ("step too narrow", step(X[:, :3]), ValueError, "the model has 4 inputs"),
     ("step on ragged lists", step([[1.0], [2.0, 3.0]]), ValueError, "rows differ in length"),
+    (
+        "step on dates, after a step",
+        repeated_step(X.astype("M8[s]"), Y),
+        TypeError,
+        r"x must hold real numbers .* got dtype datetime64",
+    ),
+    (
+        "step towards dates, after a step",
+        repeated_step(X, Y.astype("M8[s]")),
+        TypeError,
+        r"y must hold real numbers .* got dtype datetime64",
+    ),
+    (
+        "predict dates, after a prediction",
+        lambda m: [m.predict(x) for x in (X, X.astype("M8[s]"))],
+        TypeError,
+        r"x must hold real numbers .* got dtype datetime64",
+    ),
+    ("batch size an array", fit(batch_size=np.ones(2)), TypeError, "batch_size"),
+    ("checkpoints at no time", fit(checkpoint_every="never"), ValueError, "checkpoint_every"),
+    (
+        "negative weight",
+        fit(sample_weight=np.where(np.arange(12) == 7, -1, 1)),
+        ValueError,
+        r"sample_weight\[7\] is -1.0",
+    ),
+    ("bias initializer", new_layer(3, bias_initializer="?"), ValueError, "bias_initializer must"),
+    ("a function as activation", new_layer(3, np.tanh), TypeError, "fastmlp.graph.activation"),
+    ("another size of a layer", setter("units", 7), AttributeError, "units of Dense.5, 'relu'"),
     ("trainer of nothing", lambda m: fm.Trainer("model"), TypeError, "model must be"),
     (
         "used-up iterator",

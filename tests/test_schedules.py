@@ -198,6 +198,8 @@ def test_functions():
         (lambda: Sequence([0.1, 0.2, 0.3], [5, 5]), ValueError, r"got \[5, 5\]"),
         (lambda: Sequence([], []), ValueError, "at of a sequence of 0 schedules"),
         (lambda: Product([]), ValueError, "at least one schedule"),
+        (lambda: Product(None), TypeError, "schedules of a product must be a list .* got None"),
+        (lambda: Sequence(None, []), TypeError, "schedules of a sequence must be a list"),
         (lambda: Constant(0.1)(1.5), TypeError, "positions must be integers"),
         (lambda: Constant(0.1)([-1, 2]), ValueError, "positions must be >= 0; got -1"),
         (lambda: schedules.from_config({"name": "cosin"}), ValueError, "did you mean 'cosine'"),

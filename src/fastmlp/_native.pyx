@@ -227,7 +227,7 @@ def choose_isa(name=None):
     ValueError
         If the name is not known, or this build or this CPU lacks it.
     """
-    cdef bytes text = (name or "").encode()
+    cdef bytes text = os.fsencode(name or "")
     status = fm_isa_choose(text)
     if status != FM_OK:
         usable = [known for known, trouble in isa_table().items() if not trouble]
@@ -338,6 +338,15 @@ cdef bint _stands(const fm_source *x, int bits) noexcept:
     cdef int64_t size = bits // 8
     return (x.type == (FM_F32 if bits == 32 else FM_F64) and x.col_stride == size
             and x.row_stride % size == 0 and <uintptr_t>x.data % size == 0)
+
+
+cdef bint _opened(x, Py_buffer *view) except -1:
+    """Open an array's buffer, or say that its dtype (dates, strings) has none."""
+    try:
+        PyObject_GetBuffer(x, view, PyBUF_FORMAT | PyBUF_STRIDES)
+    except (BufferError, ValueError):
+        return False
+    return True
 
 
 def reads_in_place(x, int bits):
@@ -635,7 +644,8 @@ cdef class FastPredict:
         for vector in self.vectors:
             if vector.touched:
                 return None
-        PyObject_GetBuffer(x, &view, PyBUF_FORMAT | PyBUF_STRIDES)
+        if not _opened(x, &view):
+            return None
         cdef int kind = _element_type(view.format, view.itemsize)
         cdef int64_t rows = view.shape[0] if view.ndim == 2 else 0
         if kind < 0 or rows < 1 or rows > self.most_rows or view.shape[1] != self.program.columns[0]:
@@ -720,7 +730,8 @@ cdef class FastStep:
         memset(&call, 0, sizeof(call))
         try:
             for i in range(2):
-                PyObject_GetBuffer(x if i == 0 else y, &views[i], PyBUF_FORMAT | PyBUF_STRIDES)
+                if not _opened(x if i == 0 else y, &views[i]):
+                    return None
                 n_views += 1
                 kind = _element_type(views[i].format, views[i].itemsize)
                 if kind < 0 or views[i].ndim < 1 or views[i].ndim > 2 or views[i].shape[0] != self.program.rows:

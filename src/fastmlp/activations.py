@@ -14,7 +14,7 @@ import numpy as np
 
 from fastmlp.counterparts import Counterpart, Counterparts
 from fastmlp.error_function import erfc
-from fastmlp.errors import check_number
+from fastmlp.errors import check_number, shown
 from fastmlp.registry import Configurable, build, resolve
 
 if TYPE_CHECKING:
@@ -488,6 +488,11 @@ def get(activation: str | Activation) -> Activation:
     ValueError
         If the name is unknown; the message has the closest one.
     """
+    if callable(activation) and not isinstance(activation, (Activation, type)):
+        raise TypeError(
+            f"activation must be a name or an Activation; got the function {shown(activation)}: "
+            "fastmlp.graph.activation makes an activation of it, and finds the derivative"
+        )
     return resolve("activation", activation, ACTIVATIONS, Activation)
 
 

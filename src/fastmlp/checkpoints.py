@@ -295,7 +295,7 @@ def _length(file: TensorFile, name: str) -> int:
 # ---- writing and reading while `fit` runs --------------------------------------------------------
 
 
-def _check_every(every: object) -> tuple[float, int]:
+def check_every(every: object) -> tuple[float, int]:
     """Return seconds and epochs between checkpoints, one of them infinite or zero."""
     if not isinstance(every, str):
         what = "checkpoint_every (seconds, or as '5 epochs')"
@@ -346,7 +346,7 @@ class Keeper:
         folder = Path(os.path.realpath(self.path)).parent
         if not folder.is_dir():
             raise FileNotFoundError(f"checkpoint: there is no folder {folder}")
-        self._seconds, self._epochs = _check_every(every)
+        self._seconds, self._epochs = check_every(every)
         self._resume = check_flag("resume", resume)
         self._trainer = trainer
         self._content: _Content | None = None

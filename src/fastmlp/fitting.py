@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from fastmlp.bundles import Bundles
 from fastmlp.checkpoint_data import settings_of
-from fastmlp.checkpoints import Keeper
+from fastmlp.checkpoints import Keeper, check_every
 from fastmlp.errors import DivergenceError, check_flag, check_integer, check_number, shown
 from fastmlp.evaluation import Evaluator
 from fastmlp.history import History
@@ -235,6 +235,7 @@ def _check_progress(progress: Any) -> Any:
 def _check_keeper(trainer: Trainer, path: Any, every: Any, resume: Any) -> Keeper | None:
     if path is not None:
         return Keeper(trainer, path, every, resume)
+    check_every(every)
     if check_flag("resume", resume):
         raise ValueError("resume needs checkpoint, the path of the file to go on from")
     return None

@@ -233,7 +233,7 @@ def default_for(activation: str) -> Initializer:
     return _BY_ACTIVATION[choose("activation", activation, _BY_ACTIVATION)]()
 
 
-def get(initializer: InitializerLike) -> Callable[..., NDArray[Any]]:
+def get(initializer: InitializerLike, argument: str = "initializer") -> Callable[..., NDArray[Any]]:
     """Return an initializer from its name, or the callable itself.
 
     Raises
@@ -245,7 +245,7 @@ def get(initializer: InitializerLike) -> Callable[..., NDArray[Any]]:
     """
     if callable(initializer) and not isinstance(initializer, type):
         return initializer
-    return resolve("initializer", initializer, INITIALIZERS, Initializer)
+    return resolve(argument, initializer, INITIALIZERS, Initializer)
 
 
 def from_config(config: Mapping[str, Any]) -> Initializer:

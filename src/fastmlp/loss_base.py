@@ -65,7 +65,10 @@ def check_sample_weight(sample_weight: ArrayLike, shape: tuple[int, int]) -> NDA
             f"got {weight.shape}"
         )
     if not np.isfinite(weight).all() or weight.min() < 0:
-        raise ValueError("sample_weight must be finite and >= 0")
+        row = int(np.argwhere(~np.isfinite(weight) | (weight < 0))[0][0])
+        raise ValueError(
+            f"sample_weight must be finite and >= 0; sample_weight[{row}] is {weight[row]}"
+        )
     return weight
 
 

@@ -100,6 +100,12 @@ def as_schedule(argument: str, value: Any) -> Schedule:
     return Constant(check_number(f"{argument} (or a schedule)", value, low=0.0))
 
 
+def _members(name: str, schedules: Any) -> tuple[Schedule, ...]:
+    if isinstance(schedules, str) or not hasattr(schedules, "__iter__"):
+        raise TypeError(f"schedules of {name} must be a list of schedules; got {shown(schedules)}")
+    return tuple(as_schedule(f"schedule of {name}", item) for item in schedules)
+
+
 def _unit(name: str, unit: object) -> str:
     return choose(f"unit of {name}", unit, ("step", "epoch"))
 
@@ -555,7 +561,7 @@ class Sequence(Schedule):
     at: tuple[int, ...]
 
     def __init__(self, schedules: Iterable[float | Schedule], at: Iterable[int]):
-        members = tuple(as_schedule("schedule of a sequence", item) for item in schedules)
+        members = _members("a sequence", schedules)
         starts = tuple(check_integer("at of a sequence", start, low=1) for start in at)
         if len(starts) != len(members) - 1 or list(starts) != sorted(set(starts)):
             raise ValueError(
@@ -592,7 +598,7 @@ class Product(Schedule):
     schedules: tuple[Schedule, ...]
 
     def __init__(self, schedules: Iterable[float | Schedule]):
-        members = tuple(as_schedule("schedule of a product", item) for item in schedules)
+        members = _members("a product", schedules)
         if not members:
             raise ValueError("a product needs at least one schedule; got none")
         units = {item.unit for item in members if not isinstance(item, Constant)}

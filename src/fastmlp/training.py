@@ -588,7 +588,7 @@ def _check_class_weight(class_weight: Any) -> ClassWeights | None:
 
 
 def _check_batch_size(batch_size: object) -> int | None:
-    if batch_size is None or batch_size == "full":
+    if batch_size is None or (isinstance(batch_size, str) and batch_size == "full"):
         return None
     if isinstance(batch_size, str):
         raise ValueError(f"batch_size must be an integer >= 1, None or 'full'; got {batch_size!r}")

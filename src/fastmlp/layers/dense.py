@@ -77,7 +77,7 @@ class Dense(Layer):
         if initializer is None:
             initializer = initializers.default_for(self.activation.name)
         self.initializer = initializers.get(initializer)
-        self.bias_initializer = initializers.get(bias_initializer)
+        self.bias_initializer = initializers.get(bias_initializer, "bias_initializer")
         if max_norm is not None:
             max_norm = check_number("max_norm", max_norm, low=0.0, open_low=True)
         self.max_norm = max_norm
