@@ -114,6 +114,19 @@ class TestTables:
         assert "classes  0=east, 1=west" in lines
         assert float(lines[-1].removeprefix("test accuracy ")) > 0.9
 
+    def test_integers_are_classes_or_values(self, capsys, folder):
+        rng = np.random.default_rng(0)
+        x = rng.normal(size=(300, 2))
+        for name, y in (("few", x[:, 0] > 0), ("many", 1000 * x[:, 0] + 5000)):
+            np.savetxt(f"{name}.csv", np.column_stack([x, y.astype(int)]), "%g", ",")
+        assert train(capsys, "few.csv", "--epochs", 1)[-1].startswith("test accuracy")
+        assert train(capsys, "many.csv", "--epochs", 1)[-1].startswith("test r2")
+        lines = train(capsys, "few.csv", "--epochs", 1, "--task", "values")
+        assert lines[-1].startswith("test r2")
+        assert "classes" not in fm.load_metadata(folder / "few.safetensors")
+        lines = train(capsys, "many.csv", "--epochs", 1, "--task", "classes", "--test-size", 0.9)
+        assert lines[-1].startswith("test accuracy")
+
     def test_npz_with_several_values(self, capsys, folder):
         x = np.random.default_rng(0).normal(size=(50, 3))
         np.savez(folder / "a.npz", x=x, y=x[:, :2])
@@ -137,6 +150,9 @@ class TestErrors:
             ("mnist --data . --test-size 0.5", "--test-size"),
             ("digits --data .", "--data is for mnist"),
             ("digits --target x", "--target is for"),
+            ("digits --task values", "--task is for tables"),
+            ("words.csv --task values", "--task values needs numbers as targets; the first is cat"),
+            ("parts.csv --task classes", "--task classes needs integers or words"),
             ("digits --test-size 2", "test_size"),
             ("digits --optimizer adan", "did you mean 'adam'"),
             ("digits --loss quadratc", "did you mean 'quadratic'"),
@@ -157,6 +173,8 @@ class TestErrors:
     def test_are_one_line_and_leave_nothing(self, capsys, folder, arguments, message):
         (folder / "empty.csv").touch()
         (folder / "same.csv").write_text("1,0\n2,0\n")
+        (folder / "words.csv").write_text("1,cat\n2,dog\n")
+        (folder / "parts.csv").write_text("1,0.5\n2,0.25\n")
         before = sorted(os.listdir(folder))
         assert cli.main(["train", *arguments.split()]) == 1
         error = capsys.readouterr().err

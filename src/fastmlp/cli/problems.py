@@ -39,6 +39,8 @@ CLASSES = Recipe((64, 64), "relu", "softmax", "cross_entropy", "adam", 1e-3, 32,
 VALUES = Recipe((64, 64), "relu", "identity", "mse", "adam", 1e-3, 32, 100)
 # Output activations that a loss of classes needs; any other loss takes the recipe's.
 OUTPUTS = {"cross_entropy": "softmax", "bce": "sigmoid"}
+# Integers of more kinds, as prices, are values, unless the user says that they are classes.
+MOST_CLASSES = 100
 # The pixels of MNIST are bytes; networks learn from numbers between 0 and 1.
 PIXEL_SCALE = 1 / 255
 
@@ -87,6 +89,9 @@ def load_problem(options: argparse.Namespace) -> Problem:
     source = options.source
     if options.data is not None and source != "mnist":
         raise ValueError(f"--data is for mnist only; got it with {source}")
+    task = getattr(options, "task", None)  # only training asks for it
+    if source in RESERVED and task is not None:
+        raise ValueError(f"--task is for tables only; got it with {source}")
     if source in RESERVED and options.target is not None:
         raise ValueError(f"--target is for .csv files only; got it with {source}")
     if source == "mnist":
@@ -101,7 +106,7 @@ def load_problem(options: argparse.Namespace) -> Problem:
     if options.target is not None and not options.target.lstrip("-").isdecimal():
         metadata["target"] = options.target
     classes = None
-    if y.ndim == 1 and y.dtype.kind in "iubUS":
+    if _are_classes(y, task):
         classes, y = _classes(y)
     parts = data.train_test_split(
         x, y, test_size=test_size, seed=options.seed, stratify=classes is not None
@@ -155,6 +160,27 @@ def _mnist(options: argparse.Namespace) -> Problem:
     (x, y), (x_test, y_test) = train, test
     scaled = (x * scale, y), (x_test * scale, y_test)
     return Problem("mnist", *scaled, classes, MNIST, metadata={"byte_scale": repr(PIXEL_SCALE)})
+
+
+def _are_classes(y: np.ndarray, task: str | None) -> bool:
+    """Return whether targets are classes: as the user says, else words and few integers."""
+    import numpy as np
+
+    words = y.dtype.kind in "US"
+    if task == "values":
+        if words:
+            raise ValueError(f"--task values needs numbers as targets; the first is {y.flat[0]!s}")
+        return False
+    if task == "classes":
+        if y.ndim != 1 or y.dtype.kind not in "iubUS":
+            raise ValueError(
+                "--task classes needs integers or words as targets, one for each sample; "
+                f"got {y.dtype} of shape {y.shape}"
+            )
+        return True
+    if y.ndim != 1 or y.dtype.kind not in "iubUS":
+        return False
+    return words or len(np.unique(y)) <= MOST_CLASSES
 
 
 def _classes(y: np.ndarray) -> tuple[list[str], np.ndarray]:

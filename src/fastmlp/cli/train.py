@@ -30,7 +30,8 @@ data:
   FILE.npz   the arrays x (n, features) and y
   -          a .csv file from the standard input
 
-Targets that are integers or words are classes; other numbers are values to be predicted.
+Targets that are words, or integers of at most 100 kinds, are classes; other numbers are values
+to be predicted. --task says it otherwise.
 """
 
 
@@ -43,6 +44,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     network.add_argument("--activation", metavar="NAME", help="of the hidden layers")
     network.add_argument("--dtype", metavar="NAME", default="float32", help="float32 or float64")
     training = parser.add_argument_group("training")
+    training.add_argument(
+        "--task", choices=("classes", "values"), help="what the targets of a table are"
+    )
     training.add_argument("--loss", metavar="NAME", help="as quadratic, mse, cross_entropy")
     training.add_argument("--optimizer", metavar="NAME", help="as sgd, adam")
     training.add_argument("--lr", metavar="RATE", type=float, help="learning rate")
