@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -184,6 +185,28 @@ def test_an_instruction_set_can_be_forced_and_must_exist():
         assert "FASTMLP_ISA is" in result.stderr
 
 
+def test_more_threads_than_the_system_gives_are_refused(monkeypatch):
+    class Thread(threading.Thread):
+        started = 0
+
+        def start(self):
+            if Thread.started == 3:
+                raise RuntimeError("can't start new thread")
+            Thread.started += 1
+            super().start()
+
+    monkeypatch.setattr(config, "_most_given", 0)
+    monkeypatch.setattr(config, "usable_cores", lambda: 2)
+    model, (x, y) = fm.MLP([2, 1], seed=0), np.ones((2, 4, 2))
+    with monkeypatch.context() as patch:
+        patch.setattr(threading, "Thread", Thread)
+        with pytest.raises(ValueError, match=r"threads must be at most 4, .* got 9"):
+            model.fit(x, y[:, 0], threads=9)
+        model.fit(x, y[:, 0], threads=2)  # as many as there are cores
+    model.fit(x, y[:, 0], threads=9)
+    assert config._most_given == 9
+
+
 def test_import_loads_nothing_that_is_not_needed():
     code = "import sys, fastmlp; print(' '.join(sys.modules))"
     loaded = set(python(code).split())
@@ -218,6 +241,7 @@ def test_arrays_need_nothing_but_numpy(tmp_path):
     """What is imported lazily may be missing until it is used; then it is said what to install."""
     code = """
 import sys
+import threading
 for name in ("tqdm", "safetensors", "matplotlib", "sklearn", "onnx"):
     sys.modules[name] = None
 import numpy as np, fastmlp as fm

@@ -39,9 +39,42 @@ def check_threads(threads: object) -> int | None:
     Raises
     ------
     TypeError, ValueError
-        If it is not an integer from 1 to 1024.
+        If it is not an integer from 1 to 1024, or the system does not give so many.
     """
-    return None if threads is None else check_integer("threads", threads, 1, MOST_THREADS)
+    if threads is None:
+        return None
+    number = check_integer("threads", threads, 1, MOST_THREADS)
+    if number > usable_cores():
+        _check_given(number)
+    return number
+
+
+_most_given = 0  # threads that the system is known to give
+
+
+def _check_given(threads: int) -> None:
+    """Refuse more threads than the system gives: OpenMP would end the process."""
+    global _most_given
+    if threads <= _most_given:
+        return
+    import threading
+
+    done, started = threading.Event(), []
+    try:
+        for _ in range(threads - 1):
+            thread = threading.Thread(target=done.wait, daemon=True)
+            thread.start()
+            started.append(thread)
+    except (RuntimeError, MemoryError) as error:
+        raise ValueError(
+            f"threads must be at most {len(started) + 1}, which is what the system gives "
+            f"(its limits of memory or processes); got {threads}"
+        ) from error
+    finally:
+        done.set()
+        for thread in started:
+            thread.join()
+    _most_given = threads
 
 
 def set_num_threads(threads: int | None) -> None:
