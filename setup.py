@@ -61,8 +61,8 @@ def read_targets():
     """List (name, architecture, flags) of every row of targets.def."""
     text = re.sub(r"/\*.*?\*/|//[^\n]*", "", TARGETS.read_text(encoding="utf-8"), flags=re.DOTALL)
     field = r'\s*,\s*"([^"]*)"'
-    rows = re.findall(rf"FM_TARGET\(\s*(\w+){field}{field}{field}\s*\)", text)
-    return [(name, architecture, flags.split()) for name, architecture, _, flags in rows]
+    rows = re.findall(rf"FM_TARGET\(\s*(\w+){field}{field}\s*\)", text)
+    return [(name, architecture, flags.split()) for name, architecture, flags in rows]
 
 
 def probe(compiler, source, compile_flags=(), link_flags=None):
@@ -157,11 +157,10 @@ class BuildEngine(build_clib):
         kind = "msvc" if self.compiler.compiler_type == "msvc" else "unix"
         common = COMMON_FLAGS[kind].split()
         openmp_flags, self.openmp_link_flags = find_openmp(self.compiler)
-        targets = [
-            (name, flags)
-            for name, architecture, flags in read_targets()
-            if not architecture or architecture in architectures
-        ]
+        built = {
+            name: not architecture or architecture in architectures
+            for name, architecture, _ in read_targets()
+        }
         headers = [
             str(path) for suffix in ("h", "def") for path in sorted(CSRC.rglob(f"*.{suffix}"))
         ]
@@ -169,7 +168,7 @@ class BuildEngine(build_clib):
         core = {
             "sources": CORE_SOURCES,
             "cflags": [*common, *openmp_flags],
-            "macros": [(f"FM_HAVE_{name}", "1") for name, _ in targets],
+            "macros": [(f"FM_HAVE_{name}", str(int(have))) for name, have in built.items()],
             "depends": headers,
         }
         kernels = [
@@ -182,7 +181,8 @@ class BuildEngine(build_clib):
                     "depends": [*headers, *bodies],
                 },
             )
-            for name, flags in targets
+            for name, _, flags in read_targets()
+            if built[name]
             for precision in PRECISIONS
         ]
         return [("fm_core", core), *kernels]

@@ -46,7 +46,7 @@ DTYPES = {32: np.dtype(np.float32), 64: np.dtype(np.float64)}
 
 def read_flags() -> dict[str, list[str]]:
     text = re.sub(r"/\*.*?\*/", "", (CSRC / "isa" / "targets.def").read_text(), flags=re.DOTALL)
-    rows = re.findall(r'FM_TARGET\((\w+), "[^"]*", "[^"]*", "([^"]*)"\)', text)
+    rows = re.findall(r'FM_TARGET\((\w+), "[^"]*", "([^"]*)"\)', text)
     return {name: flags.split() for name, flags in rows}
 
 

@@ -3,6 +3,9 @@
 #if !defined(_WIN32)
 #include <pthread.h>
 #endif
+#if defined(__x86_64__) || defined(_M_X64)
+#include <cpuid.h>
+#endif
 
 #include "../fastmlp.h"
 #include "../kernels/table.h"
@@ -10,64 +13,51 @@
 
 fm_runtime_state fm_runtime = {.target = -1};
 
-/* The build defines FM_HAVE_<target> for every target whose files it compiled. */
-#ifdef FM_HAVE_portable
-extern const fm_kernels fm_kernels_portable_f32, fm_kernels_portable_f64;
-#endif
-#ifdef FM_HAVE_avx2
-extern const fm_kernels fm_kernels_avx2_f32, fm_kernels_avx2_f64;
-#endif
-#ifdef FM_HAVE_avx512
-extern const fm_kernels fm_kernels_avx512_f32, fm_kernels_avx512_f64;
-#endif
-#ifdef FM_HAVE_neon
-extern const fm_kernels fm_kernels_neon_f32, fm_kernels_neon_f64;
-#endif
-
-static int always(void) { return 1; }
+/* Whether the CPU can run a target, asked only where that was built. */
+static int runs_portable(void) { return 1; }
+static int runs_neon(void) { return 1; }
 #if defined(__x86_64__) || defined(_M_X64)
-/* __builtin_cpu_supports also asks the operating system whether it saves the wide registers. */
-static int has_avx2(void) { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
-static int has_avx512(void) {
-    return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
+/* __builtin_cpu_supports also asks the operating system whether it saves the wide registers. Many compilers do not know
+ * F16C by that name. */
+static int has_f16c(void) {
+    unsigned eax, ebx, ecx, edx;
+    return __get_cpuid(1, &eax, &ebx, &ecx, &edx) && (ecx & bit_F16C);
+}
+static int runs_avx2(void) { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_f16c(); }
+static int runs_avx512(void) {
+    return runs_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
            __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl");
 }
+#else
+static int runs_avx2(void) { return 0; }
+static int runs_avx512(void) { return 0; }
 #endif
 
 typedef struct target {
     const char *name;
-    int (*supported)(void);
-    const fm_kernels *kernels[2];
+    int (*runs)(void);
+    const fm_kernels *kernels[2]; /* NULL where it was not built */
 } target;
 
-/* From the least to the most wanted. */
+#define FM_TARGET(name, architecture, flags) extern const fm_kernels fm_kernels_##name##_f32, fm_kernels_##name##_f64;
+#include "targets.def"
+#undef FM_TARGET
+
+/* The build defines FM_HAVE_<target> as 1 for every target whose files it compiles, as 0 for all others. */
+#define TABLES_1(name) {&fm_kernels_##name##_f32, &fm_kernels_##name##_f64}
+#define TABLES_0(name) {NULL, NULL}
+#define TABLES_(have, name) TABLES_##have(name)
+#define TABLES(have, name) TABLES_(have, name)
+#define FM_TARGET(name, architecture, flags) {#name, runs_##name, TABLES(FM_HAVE_##name, name)},
 static const target targets[] = {
-#ifdef FM_HAVE_portable
-    {"portable", always, {&fm_kernels_portable_f32, &fm_kernels_portable_f64}},
-#else
-    {"portable", always, {NULL, NULL}},
-#endif
-#ifdef FM_HAVE_neon
-    {"neon", always, {&fm_kernels_neon_f32, &fm_kernels_neon_f64}},
-#else
-    {"neon", always, {NULL, NULL}},
-#endif
-#ifdef FM_HAVE_avx2
-    {"avx2", has_avx2, {&fm_kernels_avx2_f32, &fm_kernels_avx2_f64}},
-#else
-    {"avx2", always, {NULL, NULL}},
-#endif
-#ifdef FM_HAVE_avx512
-    {"avx512", has_avx512, {&fm_kernels_avx512_f32, &fm_kernels_avx512_f64}},
-#else
-    {"avx512", always, {NULL, NULL}},
-#endif
+#include "targets.def"
 };
+#undef FM_TARGET
 enum { N_TARGETS = sizeof targets / sizeof targets[0] };
 
 static int status_of(const target *t) {
     if (!t->kernels[0]) return FM_ISA_NOT_BUILT;
-    return t->supported() ? FM_OK : FM_ISA_NOT_SUPPORTED;
+    return t->runs() ? FM_OK : FM_ISA_NOT_SUPPORTED;
 }
 
 static int find(const char *name) {
