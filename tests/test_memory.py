@@ -238,3 +238,20 @@ def test_padding_of_parameters_stays_zero(optimizer, activation, dtype, isa):
             height = panels.layout.rounded(cols)
             args = panels.transposed, model.dtype, place.transposed, -(-rows // block), height
             assert not padding(*args, cols, rows).any()
+
+
+def test_predictions_of_many_sizes_take_bounded_memory(monkeypatch):
+    model, x = cases.mlp(cases.Shape((8, 16, 3), 1)), cases.inputs(400, 8)
+    expected = model.predict(x)
+    plans = model.executor()._predictions
+    limit = 2**17
+    monkeypatch.setattr(native, "_KEPT_PREDICTION_BYTES", limit)
+    for rows in range(1, 400, 3):
+        got = model.predict(x[:rows], batch_size=rows)
+        np.testing.assert_array_equal(got, expected[:rows])
+        assert sum(plan.arena_bytes for plan in plans.values()) <= limit
+    assert len(plans) >= 2
+    monkeypatch.setattr(native, "_KEPT_PREDICTIONS", 5)
+    for rows in range(5, 20):
+        model.predict(x[:rows])
+    assert len(plans) == 5

@@ -52,6 +52,10 @@ _HYPER_ROWS = 256
 _FAST_MULTIPLY_ADDS = 2_000_000
 _FAST_ROWS = 4
 _KEPT_PLANS = 12
+# Predictions come in many sizes, of which a small one is soon lowered again but used in no time: so
+# many plans are kept for them, as long as their arenas take no more than these bytes.
+_KEPT_PREDICTIONS = 256
+_KEPT_PREDICTION_BYTES = 2**26
 # How long a look at the environment, the affinity and the quota is trusted, in seconds.
 _LIMIT_HOLDS = 0.25
 _L2_ASSUMED = 512 * 1024
@@ -97,6 +101,7 @@ class Executor(BaseExecutor):
     def __init__(self, model: Any, loss: Any = None, optimizer: Any = None, **settings: Any):
         super().__init__(model, loss, optimizer, **settings)
         self._cache: dict[tuple[Any, ...], Programs] = {}
+        self._predictions: dict[tuple[Any, ...], Programs] = {}  # what is not in use, by last use
         self._layouts: _Layouts | None = None
         self._nothing = _native.Buffer(64)  # stands for gradients where a program has none
         self._reference: BaseExecutor | None = None
@@ -120,6 +125,7 @@ class Executor(BaseExecutor):
                 layouts.states = resident.layout
             self._layouts = layouts
             self._cache.clear()
+            self._predictions.clear()
             self.fast_predict = None
             self._last = None, False
         return self._layouts
@@ -183,8 +189,8 @@ class Executor(BaseExecutor):
             if optimizer is not None and use.get("loss") is not None:
                 programs.chunked = self._in_chunks(lowering, buffers, use)
             if keep:
-                if len(self._cache) >= _KEPT_PLANS:
-                    self._cache.pop(next(iter(self._cache)))
+                for oldest in list(self._cache)[: 1 - _KEPT_PLANS]:
+                    self._cache.pop(oldest, None)
                 self._cache[key] = programs
         return programs
 
@@ -498,15 +504,27 @@ class Executor(BaseExecutor):
     def _predict(
         self, x: np.ndarray, out: np.ndarray, chunk: int, count: int, threads: int, logits: bool
     ) -> None:
-        # An arena serves one call at a time: it is taken out of the cache while it is in use.
+        # An arena serves one call at a time: its plan is not among those kept while it is in use.
         in_place = self._reads_in_place(x)
-        key = ("predict", chunk, logits, in_place)
-        programs = self._cache.pop(key, None)
+        key = (chunk, logits, in_place)
+        programs = self._predictions.pop(key, None)
         buffers = [panels.buffer for panels in self._panels()]
         if programs is None or programs.bases[1] is not buffers[0]:
             programs = self._lower(chunk, keep=False, in_place=in_place, logits=logits)
+            self._forget_predictions(programs.arena_bytes)
         self._prediction(programs, threads).run((x,), first=0, last=count, out=out)
-        self._cache[key] = programs
+        self._predictions[key] = programs
+
+    def _forget_predictions(self, arena_bytes: int) -> None:
+        """Make room for another plan, whose arena has so many bytes, by giving up the oldest."""
+        kept = list(self._predictions.items())  # others may predict at the same time
+        free = _KEPT_PREDICTION_BYTES - arena_bytes - sum(p.arena_bytes for _, p in kept)
+        count = len(kept)
+        for key, programs in kept:
+            if free >= 0 and count < _KEPT_PREDICTIONS:
+                break
+            self._predictions.pop(key, None)
+            free, count = free + programs.arena_bytes, count - 1
 
     def forward(self, x: np.ndarray, training: bool) -> np.ndarray:
         try:
