@@ -270,7 +270,7 @@ class _Content:
         state.step, state.epoch = self.step, self.epoch
         state.averaged_from = self.averaged_from
         if self.adapted:
-            model.mark_adapted()
+            model.learned()
 
 
 class _Blame:

@@ -362,11 +362,7 @@ class Network:
         self.learned()
 
     def learned(self) -> None:
-        """Take note that layers know what they have to learn from data, from wherever."""
-        self._adapted = True
-
-    def mark_adapted(self) -> None:
-        """Take note that the states, put in by a reader, are what layers learned from data."""
+        """Take note that layers know what they have to learn from data, if only from a file."""
         self._adapted = True
 
     # --- copies and plain data ---

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from fastmlp.model import Sequential
     from fastmlp.optimizer_base import Optimizer
 
-# A measurement lasts about so long: far above the clock's grain, far below a scheduler's patience.
-_PEAK_SECONDS = 0.02
+# Rounds of one measurement of the peak, about a millisecond: far above the clock's grain, far below
+# a scheduler's patience.
 _ROUNDS = 200_000
 _REPEATS = 7
 

@@ -290,7 +290,7 @@ class GraphActivation(Activation):
             self._set(function=None, program=program)
         elif callable(function):
             self._set(function=function, program=None)
-            self._check(function)
+            self._check()
             try:
                 self._set(program=elementwise_program(function, 1))
             except (LoweringError, TypeError):
@@ -331,7 +331,7 @@ class GraphActivation(Activation):
         with np.errstate(all="ignore"):
             return given, lift(self.function(given), z.dtype)
 
-    def _check(self, function: Function) -> None:
+    def _check(self) -> None:
         given, value = self._node(np.linspace(-1.0, 1.0, 6).reshape(2, 3))
         bad = [
             n

@@ -66,11 +66,6 @@ def draw_on(ax: Axes, graph: Graph, digits: int) -> tuple[float, float]:
     return max(4.0, 1.35 * columns), max(2.6, height)
 
 
-def _reach(graph: Graph, node: Node) -> float:
-    """Return how far an arrow keeps away from the middle of a node, by the width of its text."""
-    return 0.12 + 0.042 * max(len(text) for text in node_label(graph, node))
-
-
 def _draw(ax: Axes, graph: Graph, node: Node, place: tuple[float, float], digits: int) -> None:
     x, y = place
     symbol, name = node_label(graph, node)
