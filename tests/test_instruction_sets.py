@@ -49,7 +49,8 @@ class Engine:
         compiler, *flags = self.target.compile
         name = f"{self.target.header}_f{self.bits}"
         sources = [CSRC / "run.c", CSRC / "names.c", CSRC / "isa" / f"{name}.c", HERE / "engine.c"]
-        settings = ["-Og", "-Wno-unknown-pragmas", f"-DKERNELS=fm_kernels_{name}", f"-I{CSRC}"]
+        settings = ["-Og", "-Wno-unknown-pragmas", f"-I{CSRC}"]
+        settings += [f"-DKERNELS=fm_kernels_{name}", f"-DBITS={self.bits}"]
         command = [compiler, *FLAGS, *flags, *settings, *map(str, sources), "-o", str(self.file)]
         subprocess.run(command, check=True)
         told = subprocess.run([*self.command, "names"], capture_output=True, check=True, text=True)

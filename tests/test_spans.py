@@ -154,7 +154,8 @@ class CountingEngine(Engine):
         name = f"{self.target.header}_f{self.bits}"
         sources = [CSRC / "run.c", CSRC / "names.c", CSRC / "isa" / f"{name}.c"]
         sources += [HERE / "engine.c", HERE / "allocations.c"]
-        settings = ["-O0", "-fopenmp", f"-DKERNELS=fm_kernels_{name}", f"-I{CSRC}"]
+        settings = ["-O0", "-fopenmp", f"-I{CSRC}"]
+        settings += [f"-DKERNELS=fm_kernels_{name}", f"-DBITS={self.bits}"]
         settings += ["-Wl,--wrap=fm_run"]
         command = [compiler, *FLAGS, *flags, *settings, *map(str, sources), "-o", str(self.file)]
         subprocess.run(command, check=True)

@@ -104,16 +104,10 @@ typedef struct {
 /* Names only: the rules are inlined into the kernels that use them. */
 typedef struct {
     const char *name;
-    int slots;
 } fm_optimizer;
 
 typedef struct fm_kernels {
-    const char *name;
-    int bits;
-    int block;     /* columns of a block */
-    int lanes;     /* elements of a vector register */
-    int tile_rows; /* rows of the register tile, the grain for splitting rows */
-    int in_place;  /* whether the first layer can read the caller's rows where they stand */
+    int in_place; /* whether the first layer can read the caller's rows where they stand */
     fm_kernel kernels[FM_OPS];
     const fm_activation *activations;
     const fm_loss *losses;

@@ -6,7 +6,7 @@ What a program means is decided in `fastmlp.backends.native`, which lowers plans
 from cpython.buffer cimport (
     PyBUF_FORMAT, PyBUF_STRIDES, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer,
 )
-from libc.stdint cimport int32_t, int64_t, intptr_t, uint32_t, uint64_t, uintptr_t
+from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t, uintptr_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset, strlen
 
@@ -19,7 +19,7 @@ cdef object np_empty = np.empty
 
 
 cdef extern from "fastmlp.h" nogil:
-    enum: FM_BASES, FM_SOURCES, FM_HYPER, FM_OPERANDS, FM_ARGS, FM_NUMBERS, FM_ROWS_AHEAD, FM_SHARE
+    enum: FM_BASES, FM_SOURCES, FM_HYPER, FM_ROWS_AHEAD, FM_SHARE
     enum: FM_OK, FM_F32, FM_F64, FM_F16, FM_I8, FM_U8, FM_I16, FM_U16, FM_I32, FM_U32, FM_I64, FM_U64
 
     ctypedef struct fm_step:
@@ -92,16 +92,11 @@ cdef extern from "fastmlp.h" nogil:
 cdef extern from "kernels/table.h" nogil:
     ctypedef struct fm_activation:
         const char *name
-        int from_input
     ctypedef struct fm_loss:
         const char *name
     ctypedef struct fm_optimizer:
         const char *name
-        int slots
     ctypedef struct fm_kernels:
-        int block
-        int lanes
-        int tile_rows
         int in_place
         const fm_activation *activations
         const fm_loss *losses

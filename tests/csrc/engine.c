@@ -2,7 +2,7 @@
  * and all memory that it works on, runs it, and writes the memory back. Called with an argument, it prints what Python has
  * to know: the size of a step, and the names of operations, activations, losses and optimizers.
  *
- * Compile with csrc/run.c, csrc/names.c and the target's file, and with -DKERNELS=<that file's table>. */
+ * Compile with csrc/run.c, csrc/names.c and the target's file, and with -DKERNELS=<that file's table> -DBITS=<32 or 64>. */
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -67,7 +67,7 @@ int main(int count, char **arguments) {
         .shares = calloc((size_t)number[0], FM_SHARE),
         .n_steps = (int32_t)(steps.size / (int64_t)sizeof(fm_step)),
         .n_threads = (int32_t)number[0],
-        .bits = KERNELS.bits,
+        .bits = BITS,
         .steps = (fm_step *)steps.data,
         .parts = (const fm_part *)parts.data,
     };
