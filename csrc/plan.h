@@ -1,7 +1,7 @@
 /* plan.h: a lowered program as the executor sees it.
  *
  * A program is a list of steps. A step is an opcode, sizes, operands and, for every thread, the part of its output that
- * the thread computes. A barrier stands before a step only where the lowering (src/fastmlp/backends/native.py) found that
+ * the thread computes. A barrier stands before a step only where the assembly (src/fastmlp/backends/assembly.py) found that
  * some thread reads or overwrites what another one touched since the last barrier. Every field is filled in by Python.
  *
  * Matrices are stored in column blocks of one cache line, [ceil(cols / BL)][FM_LINES(rows)][BL] with BL = 64 bytes /
@@ -23,7 +23,7 @@ enum { FM_OPERANDS = 12, FM_ARGS = 8, FM_NUMBERS = 8, FM_BASES = 16, FM_SOURCES 
 enum { FM_ROWS_AHEAD = 16 };
 
 /* One step. `at` holds operands: before fm_bind each is (base << 48 | byte offset) or -1 for none, after it an address
- * (0 for none). The same layout is a NumPy structured dtype in backends/native.py. */
+ * (0 for none). The same layout is the NumPy structured dtype STEP of backends/assembly.py. */
 typedef struct fm_step {
     int32_t op;      /* index into fm_kernels.kernels */
     int32_t barrier; /* 1: all threads meet before this step */

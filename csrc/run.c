@@ -2,8 +2,9 @@
  *
  * This is the only file that knows threads. Every worker walks the same list of steps and computes its own part of each;
  * where a step asks for it, all meet at a barrier. The steps from one barrier to the next are a phase. Where there is work
- * enough, each worker's share of a phase is cut into pieces, and who has done its own takes those of others. Should the runtime grant fewer workers than the program has parts
- * (nested parallelism, thread limits, a forked child), each worker computes several parts: the bits stay the same.
+ * enough, each worker's share of a phase is cut into pieces, and who has done its own takes those of others. Should the
+ * runtime grant fewer workers than the program has parts (nested parallelism, thread limits, a forked child), each worker
+ * computes several parts: the bits stay the same.
  */
 #if !defined(_WIN32)
 #define _GNU_SOURCE
@@ -167,7 +168,7 @@ static void meet(team *b) {
 enum { BATCHES_PER_LOOK = 8 };
 
 /* Worker 0 ends the span after this mini-batch if the time is up. It says so before a barrier of the mini-batch, and
- * the others look after it, so all end at the same place (a program on several threads has a barrier; see lowering.py). */
+ * the others look after it, so all end at the same place (a program on several threads has a barrier; see assembly.py). */
 static void watch(const fm_call *call, team *b, int64_t batch, double start) {
     const int due =
         (batch - call->first) % BATCHES_PER_LOOK == 0 || atomic_load_explicit(&b->slept, memory_order_relaxed);

@@ -1,7 +1,8 @@
 /* runtime.h: the engine's one global, and who may change it.
  *
- * `thread_limit` is the user's (0: none), `kernels` is set by fm_isa_choose (at import, from FASTMLP_ISA), `forked` by the handler that runs in a forked child:
- * OpenMP's team does not survive a fork, so a child computes all parts on its one thread.
+ * `thread_limit` is the user's (0: none), `target` and `kernels` are set by fm_isa_choose (at import, from FASTMLP_ISA),
+ * `forked` by the handler that runs in a forked child: OpenMP's team does not survive a fork, so a child computes all parts
+ * on its one thread.
  */
 #ifndef FASTMLP_RUNTIME_H
 #define FASTMLP_RUNTIME_H

@@ -1,6 +1,6 @@
 """The only door to the C engine: memory, programs, dispatch. It validates, binds pointers and runs without the GIL.
 
-What a program means is decided in `fastmlp.backends.native`, which lowers plans; what its steps do stands in `csrc`.
+What a program means is decided in `fastmlp.backends`, which lowers plans; what its steps do stands in `csrc`.
 """
 
 from cpython.buffer cimport (
@@ -364,7 +364,7 @@ cdef class Program:
     bits : int
         32 or 64, the precision.
     threads : int
-    steps : buffer of the structured dtype `fastmlp.backends.native.STEP`
+    steps : buffer of the structured dtype `fastmlp.backends.assembly.STEP`
         Copied; operands are (base << 48) | byte offset, or -1.
     parts : int32 buffer of shape (steps, threads · pieces, 4)
         Copied.
