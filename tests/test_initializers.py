@@ -8,8 +8,9 @@ import math
 import numpy as np
 import pytest
 
+import fastmlp as fm
 from fastmlp import initializers
-from fastmlp.activations import ACTIVATIONS
+from fastmlp.activations import ACTIVATIONS, Activation
 from fastmlp.initializers import INITIALIZERS, default_for, fans, generator, initialize
 
 SHAPE = (300, 200)
@@ -97,6 +98,27 @@ def test_every_activation_has_a_default():
         assert default_for(name).name in INITIALIZERS
     with pytest.raises(ValueError, match="activation must be one of"):
         default_for("rleu")
+
+
+def test_a_new_activation_needs_no_entry_elsewhere():
+    class Rectifier(Activation):
+        name = "rectifier"
+        initializer = "he_normal"
+
+        def forward(self, z):
+            return np.maximum(z, 0)
+
+        def derivative(self, z, a):
+            return np.sign(a)
+
+    layer = fm.Dense(3, Rectifier())
+    assert layer.initializer == INITIALIZERS["he_normal"]()
+    model = fm.Sequential([layer, fm.Dense(1)], input_size=2)
+    twin = fm.Sequential([fm.Dense(3, "relu", initializer="he_normal"), fm.Dense(1)], input_size=2)
+    x = np.linspace(-1, 1, 40).reshape(20, 2)
+    for network in (model, twin):
+        network.fit(x, x[:, :1], epochs=2, backend="reference")
+    np.testing.assert_array_equal(model.predict(x), twin.predict(x, backend="reference"))
 
 
 def test_signals_keep_their_size_behind_the_defaults():

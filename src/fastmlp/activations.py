@@ -47,6 +47,9 @@ class Activation(Configurable):
         The one parameter of leaky_relu (slope) and elu (scale); 0.0 where there is none.
     kinks : tuple of float
         The z at which f' jumps. There `derivative` is PyTorch's subgradient.
+    initializer : str
+        Name of the initializer that suits the weights before it. He's factor 2 makes up for the
+        half of the signal that a rectifier cuts off.
     c_code : str
         Body of a C function of `real z` that returns f(z), for `Sequential.export_c`. It is
         written as for double: functions of math.h, numbers and `real` are those of the model's
@@ -59,6 +62,7 @@ class Activation(Configurable):
     rowwise: bool = False
     alpha: float = 0.0
     kinks: tuple[float, ...] = ()
+    initializer: str = "glorot_uniform"
     c_code: str = ""
     counterparts: Counterparts = Counterparts()
 
@@ -128,6 +132,7 @@ class ReLU(Activation):
     """f(z) = max(z, 0); f'(0) = 0."""
 
     name = "relu"
+    initializer = "he_uniform"
     kinks = (0.0,)
     c_code = "return z < 0 ? 0 : z;"
     counterparts = Counterparts(
@@ -166,6 +171,7 @@ class LeakyReLU(Activation):
     """
 
     name = "leaky_relu"
+    initializer = "he_uniform"
     settings = ("alpha",)
     c_code = "return z > 0 ? z : alpha * z;"
     counterparts = Counterparts(
@@ -211,6 +217,7 @@ class ELU(Activation):
     """
 
     name = "elu"
+    initializer = "he_uniform"
     settings = ("alpha",)
     c_code = "return z > 0 ? z : alpha * expm1(z);"
     counterparts = Counterparts(
@@ -248,6 +255,7 @@ class SELU(Activation):
     """
 
     name = "selu"
+    initializer = "lecun_normal"  # the variance 1/n_in for which it is derived
     kinks = (0.0,)
     c_code = f"return {_SELU_SCALE!r} * (z > 0 ? z : {_SELU_ALPHA!r} * expm1(z));"
     counterparts = Counterparts(torch=Counterpart("SELU"), keras_function=Counterpart("selu"))
@@ -273,6 +281,7 @@ class GELU(Activation):
     """
 
     name = "gelu"
+    initializer = "he_uniform"
     derivative_from = "input"
     c_code = f"return 0.5 * z * erfc(z * {-math.sqrt(0.5)!r});"
     counterparts = Counterparts(
@@ -318,6 +327,7 @@ class SiLU(Activation):
     """
 
     name = "silu"
+    initializer = "he_uniform"
     derivative_from = "input"
     c_code = "real t = exp(-fabs(z)); return z * ((z < 0 ? t : 1) / (1 + t));"
     counterparts = Counterparts(torch=Counterpart("SiLU"), keras_function=Counterpart("silu"))
@@ -342,6 +352,7 @@ class Mish(Activation):
     """
 
     name = "mish"
+    initializer = "he_uniform"
     derivative_from = "input"
     c_code = "return z * tanh((z < 0 ? 0 : z) + log1p(exp(-fabs(z))));"
     counterparts = Counterparts(torch=Counterpart("Mish"), keras_function=Counterpart("mish"))
@@ -366,6 +377,7 @@ class Softplus(Activation):
     """
 
     name = "softplus"
+    initializer = "he_uniform"
     c_code = "return (z < 0 ? 0 : z) + log1p(exp(-fabs(z)));"
     counterparts = Counterparts(
         torch=Counterpart("Softplus", fixed={"beta": 1.0, "threshold": 20.0}),

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fastmlp.errors import check_integer, check_number, choose, shown
+from fastmlp import activations
+from fastmlp.errors import check_integer, check_number, shown
 from fastmlp.registry import Configurable, build, resolve
 
 if TYPE_CHECKING:
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from typing import Any
 
     from numpy.typing import NDArray
+
+    from fastmlp.activations import Activation
 
     InitializerLike = str | Callable[[tuple[int, ...], np.random.Generator], NDArray[Any]]
 
@@ -200,27 +203,9 @@ INITIALIZERS: dict[str, type[Initializer]] = {
     )
 }
 
-# The half of the signal that a rectifier cuts off is made up by He's factor 2; SELU is derived for
-# variance 1/n_in; the others are near linear at 0 or squash both ways.
-_BY_ACTIVATION = {
-    "relu": HeUniform,
-    "leaky_relu": HeUniform,
-    "elu": HeUniform,
-    "gelu": HeUniform,
-    "silu": HeUniform,
-    "mish": HeUniform,
-    "softplus": HeUniform,
-    "selu": LeCunNormal,
-    "identity": GlorotUniform,
-    "tanh": GlorotUniform,
-    "sigmoid": GlorotUniform,
-    "softmax": GlorotUniform,
-    "graph": GlorotUniform,  # any function: fastmlp.graph.activation
-}
 
-
-def default_for(activation: str) -> Initializer:
-    """Return the initializer of a weight whose output goes through the named activation.
+def default_for(activation: str | Activation) -> Initializer:
+    """Return the initializer of a weight whose output goes through an activation.
 
     he_uniform for relu, leaky_relu, elu, gelu, silu, mish and softplus; lecun_normal for selu;
     glorot_uniform for identity, tanh, sigmoid, softmax and graph functions.
@@ -230,7 +215,7 @@ def default_for(activation: str) -> Initializer:
     TypeError, ValueError
         If there is no such activation.
     """
-    return _BY_ACTIVATION[choose("activation", activation, _BY_ACTIVATION)]()
+    return INITIALIZERS[activations.get(activation).initializer]()
 
 
 def get(initializer: InitializerLike, argument: str = "initializer") -> Callable[..., NDArray[Any]]:

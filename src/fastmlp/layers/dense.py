@@ -75,7 +75,7 @@ class Dense(Layer):
         self.activation = activations.get(activation)
         self.bias = check_flag("bias", bias)
         if initializer is None:
-            initializer = initializers.default_for(self.activation.name)
+            initializer = initializers.default_for(self.activation)
         self.initializer = initializers.get(initializer)
         self.bias_initializer = initializers.get(bias_initializer, "bias_initializer")
         if max_norm is not None:
@@ -120,7 +120,7 @@ class Dense(Layer):
         inside = f"{self.units}, {short(self.activation)}"
         if not self.bias:
             inside += ", bias=False"
-        if self.initializer != initializers.default_for(self.activation.name):
+        if self.initializer != initializers.default_for(self.activation):
             inside += f", initializer={short(self.initializer)}"
         if self.bias and self.bias_initializer != initializers.get("zeros"):
             inside += f", bias_initializer={short(self.bias_initializer)}"
