@@ -14,13 +14,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fastmlp.sources import Source
+from fastmlp.spans import GROWTH, SECONDS
 
 if TYPE_CHECKING:
     from fastmlp.training import Trainer
-
-# As long as Ctrl-C may wait, and at most so many times as many epochs as the time before.
-_SECONDS = 0.05
-_GROWTH = 16
 
 
 class Bundles:
@@ -48,7 +45,7 @@ class Bundles:
         trainer = self._trainer
         if not self._possible or not trainer.executor.in_spans or trainer.optimizer.counts_epochs:
             return 1
-        wanted = min(left, int(_SECONDS / max(seconds, 1e-9)), _GROWTH * self._count)
+        wanted = min(left, int(SECONDS / max(seconds, 1e-9)), GROWTH * self._count)
         self._count = max(wanted, 1)
         return self._count
 

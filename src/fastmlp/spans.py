@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from fastmlp.sources import Source
 
 # Half of the 100 ms within which Ctrl-C is to be seen, since rates change.
-_SECONDS = 0.05
+SECONDS = 0.05
 # A span is at most so many times the one before: the first measurement is the least reliable.
-_GROWTH = 16
+GROWTH = 16
 
 
 class Spans:
@@ -69,5 +69,5 @@ class Spans:
     def measured(self, batches: int, seconds: float) -> None:
         """Take note of what a span took."""
         if seconds > 0.0:
-            wanted = int(_SECONDS * batches / seconds)
-            self.length = max(1, min(wanted, _GROWTH * batches))
+            wanted = int(SECONDS * batches / seconds)
+            self.length = max(1, min(wanted, GROWTH * batches))
