@@ -68,7 +68,7 @@ def test_predict(shape, dtype, isa):
 
 def train(kind, model, loss, optimizer, source, batch_size, **settings):
     """Train for an epoch in two spans; return losses and everything that was changed."""
-    executor = kind(model, get_loss(loss), optimizer, batch_size=batch_size, **settings)
+    executor = kind(model, get_loss(loss), optimizer, **settings)
     order = np.random.default_rng(1).permutation(source.n).astype(np.uint32)
     batches = -(-source.n // batch_size)
     losses = np.full(batches + 2, np.nan)

@@ -81,7 +81,7 @@ class MeanLoss:
         self._optimizer = GradientSum()
         self._optimizer.shares = self._shares = weights / weights.sum()
         self._finite = True
-        self.executor = kind(model, loss, self._optimizer, batch_size=rows, threads=threads)
+        self.executor = kind(model, loss, self._optimizer, threads=threads)
 
     def __call__(self, windows: Iterable[Window]) -> tuple[float, NDArray[np.floating]]:
         """Return the mean loss and its gradient, zero for frozen parameters.

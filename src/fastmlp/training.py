@@ -517,7 +517,6 @@ class Trainer:
                 self._kind,
                 model,
                 self.loss,
-                batch_size=self.batch_size,
                 threads=self.threads,
                 l1=self.l1,
                 l2=self.l2,

@@ -31,8 +31,6 @@ class BaseExecutor:
     loss : Loss, optional
     optimizer : Optimizer, optional
         Both are needed for `train`.
-    batch_size : int, optional
-        What most mini-batches will have.
     threads : int, optional
         Exactly so many; None lets the backend choose.
     l1, l2, clip_value, clip_norm
@@ -68,7 +66,6 @@ class BaseExecutor:
         loss: Loss | None = None,
         optimizer: Optimizer | None = None,
         *,
-        batch_size: int | None = None,
         threads: int | None = None,
         l1: float = 0.0,
         l2: float = 0.0,
@@ -79,7 +76,6 @@ class BaseExecutor:
         self.model = model
         self.loss = loss
         self.optimizer = optimizer
-        self.batch_size = batch_size
         self.threads = threads
         self.l1 = l1
         self.l2 = l2

@@ -100,6 +100,7 @@ class Executor(BaseExecutor):
 
     def __init__(self, model: Any, loss: Any = None, optimizer: Any = None, **settings: Any):
         super().__init__(model, loss, optimizer, **settings)
+        self._settings = settings
         self._cache: dict[tuple[Any, ...], Programs] = {}
         self._predictions: dict[tuple[Any, ...], Programs] = {}  # what is not in use, by last use
         self._layouts: _Layouts | None = None
@@ -447,18 +448,7 @@ class Executor(BaseExecutor):
         if self._reference is None:
             from fastmlp.backends.reference import Executor as Reference
 
-            self._reference = Reference(
-                self.model,
-                self.loss,
-                self.optimizer,
-                batch_size=self.batch_size,
-                threads=self.threads,
-                l1=self.l1,
-                l2=self.l2,
-                clip_value=self.clip_value,
-                clip_norm=self.clip_norm,
-                ema=self.ema,
-            )
+            self._reference = Reference(self.model, self.loss, self.optimizer, **self._settings)
         self._reference.seed = self.seed
         return self._reference
 
