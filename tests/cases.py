@@ -129,21 +129,21 @@ OPTIMIZERS: dict[str, tuple[Callable[[], Optimizer], ...]] = {
         lambda: optimizers.Adam(lr=0.01, eps=0.01, amsgrad=True),
     ),
     "adamw": (lambda: optimizers.AdamW(lr=0.01, eps=0.01, weight_decay=0.1),),
-    "nadam": (lambda: optimizers.OPTIMIZERS["nadam"](lr=0.01, eps=0.01),),
-    "radam": (lambda: optimizers.OPTIMIZERS["radam"](lr=0.01, eps=0.01),),
-    "adamax": (lambda: optimizers.OPTIMIZERS["adamax"](lr=0.01, eps=0.01),),
-    "lion": (lambda: optimizers.OPTIMIZERS["lion"](lr=0.001),),
+    "nadam": (lambda: optimizers.NAdam(lr=0.01, eps=0.01),),
+    "radam": (lambda: optimizers.RAdam(lr=0.01, eps=0.01),),
+    "adamax": (lambda: optimizers.Adamax(lr=0.01, eps=0.01),),
+    "lion": (lambda: optimizers.Lion(lr=0.001),),
     "rmsprop": (
-        lambda: optimizers.OPTIMIZERS["rmsprop"](lr=0.01, eps=0.01),
-        lambda: optimizers.OPTIMIZERS["rmsprop"](lr=0.01, eps=0.01, centered=True),
-        lambda: optimizers.OPTIMIZERS["rmsprop"](lr=0.01, eps=0.01, momentum=0.9),
-        lambda: optimizers.OPTIMIZERS["rmsprop"](
+        lambda: optimizers.RMSprop(lr=0.01, eps=0.01),
+        lambda: optimizers.RMSprop(lr=0.01, eps=0.01, centered=True),
+        lambda: optimizers.RMSprop(lr=0.01, eps=0.01, momentum=0.9),
+        lambda: optimizers.RMSprop(
             lr=0.01, eps=0.01, momentum=0.9, centered=True, weight_decay=0.1
         ),
     ),
-    "adagrad": (lambda: optimizers.OPTIMIZERS["adagrad"](lr=0.01, eps=0.01),),
-    "adadelta": (lambda: optimizers.OPTIMIZERS["adadelta"](lr=1.0, eps=0.01),),
-    "rprop": (lambda: optimizers.OPTIMIZERS["rprop"](lr=0.01),),
+    "adagrad": (lambda: optimizers.Adagrad(lr=0.01, eps=0.01),),
+    "adadelta": (lambda: optimizers.Adadelta(lr=1.0, eps=0.01),),
+    "rprop": (lambda: optimizers.Rprop(lr=0.01),),
 }
 
 # Stacks of layers that `mlp` does not make, by the class that they are about.
