@@ -15,6 +15,7 @@ import pytest
 
 import fastmlp as fm
 from fastmlp import _native, config
+from fastmlp.backends import native
 
 
 @pytest.fixture(autouse=True)
@@ -103,6 +104,18 @@ def test_a_limit_holds_around_training(monkeypatch):
     fm.set_num_threads(None)
     monkeypatch.setenv("FASTMLP_NUM_THREADS", "1")
     assert chosen() == 1
+
+
+def test_a_limit_holds_at_once_for_what_runs_already(monkeypatch):
+    monkeypatch.setattr(native, "_LIMIT_HOLDS", float("inf"))
+    model, x = fm.MLP([64, 512, 64]), np.ones((64, 64), np.float32)
+    trainer = fm.Trainer(model, batch_size=64)
+    for limit in (2, 1, 2):
+        fm.set_num_threads(limit)
+        for _ in range(30):  # so that the shortest way is found
+            trainer.step(x, x)
+        _, _, (threads, _), _ = trainer.executor.program()
+        assert threads == limit  # with so much work a thread less is not even tried
 
 
 @pytest.mark.parametrize(

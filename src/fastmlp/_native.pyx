@@ -678,7 +678,7 @@ cdef class FastStep:
     panels : tuple
         Their panels, whose `newer` is set after a step.
     optimizer, state
-        The step is right as long as the optimizer's version is the one seen now.
+        The step is right as long as the optimizer's version is the one seen now, and so is the user's thread limit.
     hyper : float64 array (steps, scalars)
         Of the steps from `first_step` on.
     first_step, seed : int
@@ -691,6 +691,7 @@ cdef class FastStep:
     cdef Py_buffer rows
     cdef int64_t first_step
     cdef uint64_t seed
+    cdef int limit
     cdef bint release
 
     def __init__(self, Program program, model, tuple vectors, tuple panels, optimizer, state, hyper,
@@ -701,6 +702,7 @@ cdef class FastStep:
         self.transposes = panels[0].valid_transposes
         self.first_step = first_step
         self.seed = seed
+        self.limit = fm_thread_limit()
         self.release = multiply_adds > _HOLD_THE_LOCK
         PyObject_GetBuffer(hyper, &self.rows, PyBUF_FORMAT | PyBUF_STRIDES)
         self.hyper = hyper
@@ -717,7 +719,7 @@ cdef class FastStep:
         cdef int n_views = 0, i
         if (type(x) is not np_ndarray or type(y) is not np_ndarray or ahead < 0 or ahead >= self.rows.shape[0]
                 or self.optimizer.version != self.version or self.model.revision != self.revision
-                or self.panels[0].valid_transposes is not self.transposes):
+                or self.panels[0].valid_transposes is not self.transposes or fm_thread_limit() != self.limit):
             return None
         for vector in self.vectors:
             if vector.touched:

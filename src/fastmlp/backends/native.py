@@ -56,7 +56,8 @@ _KEPT_PLANS = 12
 # many plans are kept for them, as long as their arenas take no more than these bytes.
 _KEPT_PREDICTIONS = 256
 _KEPT_PREDICTION_BYTES = 2**26
-# How long a look at the environment, the affinity and the quota is trusted, in seconds.
+# How long a look at the environment, the affinity and the quota is trusted, in seconds: it takes as
+# long as a small prediction. What `set_num_threads` says holds at once.
 _LIMIT_HOLDS = 0.25
 _L2_ASSUMED = 512 * 1024
 # Losses that have kernels; others are computed by Python, batch by batch.
@@ -109,7 +110,7 @@ class Executor(BaseExecutor):
         self._kept: Programs | None = None
         self._place: dict[str, int] = {}  # of the random numbers of what is kept
         self._last: tuple[Programs | None, bool] = None, False
-        self._limit, self._limit_seen = 1, float("-inf")
+        self._limit, self._limit_set, self._limit_seen = 1, 0, float("-inf")
 
     # ---- memory ----
 
@@ -234,13 +235,13 @@ class Executor(BaseExecutor):
         return max(1, min(self._thread_limit(), int(multiply_adds / _WORTH_A_THREAD)))
 
     def _thread_limit(self) -> int:
-        now = time.monotonic()
-        if now - self._limit_seen > _LIMIT_HOLDS:
+        now, told = time.monotonic(), _native.thread_limit()
+        if now - self._limit_seen > _LIMIT_HOLDS or told != self._limit_set:
             limit = (self.share or get_num_threads)()
             if limit != self._limit:
                 for programs in self._cache.values():
                     programs.tuners.clear()
-            self._limit, self._limit_seen = limit, now
+            self._limit, self._limit_set, self._limit_seen = limit, told, now
         return self._limit
 
     def _tuner(self, programs: Programs, single: bool) -> Tuner:
