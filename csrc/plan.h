@@ -51,6 +51,13 @@ typedef struct fm_source {
 
 enum fm_type { FM_F32, FM_F64, FM_F16, FM_I8, FM_U8, FM_I16, FM_U16, FM_I32, FM_U32, FM_I64, FM_U64, FM_TYPES };
 
+/* Whether a source's rows can be read where they stand: contiguous, aligned, of this precision. */
+static inline int fm_stands(const fm_source *x, int bits) {
+    const int64_t size = bits / 8;
+    return x->type == (bits == 32 ? FM_F32 : FM_F64) && x->col_stride == size && x->row_stride % size == 0 &&
+           (uintptr_t)x->data % (uintptr_t)size == 0;
+}
+
 /* Rows of the next mini-batch that are still to be fetched from memory: op_gather leaves them, and the products, which
  * have time to spare for it, fetch a few lines with every tile. */
 typedef struct fm_fetch {

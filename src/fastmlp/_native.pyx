@@ -71,6 +71,7 @@ cdef extern from "fastmlp.h" nogil:
         double *step_seconds
         double budget
 
+    bint fm_stands(const fm_source *x, int bits)
     const char *fm_status_text(int status)
     const char *fm_isa_name(int i)
     int fm_isa_status(const char *name)
@@ -328,13 +329,6 @@ cdef int _element_type(const char *format, Py_ssize_t itemsize) noexcept:
     return -1
 
 
-cdef bint _stands(const fm_source *x, int bits) noexcept:
-    """Whether rows can be read where they stand: contiguous, aligned, of this precision."""
-    cdef int64_t size = bits // 8
-    return (x.type == (FM_F32 if bits == 32 else FM_F64) and x.col_stride == size
-            and x.row_stride % size == 0 and <uintptr_t>x.data % size == 0)
-
-
 cdef bint _opened(x, Py_buffer *view) except -1:
     """Open an array's buffer, or say that its dtype (dates, strings) has none."""
     try:
@@ -353,7 +347,7 @@ def reads_in_place(x, int bits):
     source.row_stride = view.strides[0] if view.ndim == 2 else 0
     source.col_stride = view.strides[1] if view.ndim == 2 else 0
     PyBuffer_Release(&view)
-    return fm_kernels_current(bits).in_place and _stands(&source, bits)
+    return fm_kernels_current(bits).in_place and fm_stands(&source, bits)
 
 
 cdef class Program:
@@ -482,7 +476,7 @@ cdef class Program:
         call.source[i].row_stride = view.strides[0]
         call.source[i].col_stride = view.strides[1] if columns > 0 else 0
         cdef bint in_place = self.program.rows != NULL or (call.rest != NULL and call.rest.rows != NULL)
-        if i == 0 and in_place and not _stands(&call.source[0], self.program.bits):
+        if i == 0 and in_place and not fm_stands(&call.source[0], self.program.bits):
             PyBuffer_Release(view)
             raise ValueError("the inputs cannot be read in place")
         return 1
@@ -655,7 +649,7 @@ cdef class FastPredict:
             call.source[0].row_stride, call.source[0].col_stride = view.strides[0], view.strides[1]
             call.last, call.batch_rows, call.n_rows = rows, 1, rows
             call.out, call.out_stride = <char *>result.buf, result.strides[0]
-            if self.in_place is not None and _stands(&call.source[0], self.program.program.bits):
+            if self.in_place is not None and fm_stands(&call.source[0], self.program.program.bits):
                 fm_run(&self.in_place.program, &call)
             else:
                 fm_run(&self.program.program, &call)
@@ -742,7 +736,7 @@ cdef class FastStep:
                 call.source[i].type = kind
                 call.source[i].row_stride = views[i].strides[0]
                 call.source[i].col_stride = views[i].strides[1] if views[i].ndim == 2 else 0
-            if self.program.program.rows != NULL and not _stands(&call.source[0], self.program.program.bits):
+            if self.program.program.rows != NULL and not fm_stands(&call.source[0], self.program.program.bits):
                 return None
             call.last, call.batch_rows, call.n_rows = 1, self.program.rows, self.program.rows
             call.hyper = <const double *>self.rows.buf + ahead * (self.rows.strides[0] // 8)
