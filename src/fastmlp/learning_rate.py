@@ -202,7 +202,7 @@ def find_learning_rate(
     twin = copy.deepcopy(model)
     trainer = Trainer(twin, loss, swept, batch_size, **settings)
     source = trainer.check(x, y, sample_weight)
-    seed = model.seed if seed is None else check_integer("seed", seed, low=0, high=2**64 - 1)
+    seed = trainer.checked_seed(seed)
     executor = trainer.prepare(source.columns, source)
     executor.seed = seed
     state = swept.state_for(twin)

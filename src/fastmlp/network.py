@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from fastmlp.plan import PlanBuilder, Value
 
 DTYPES = ("float32", "float64")
-_LARGEST_SEED = 2**64 - 1
+LARGEST_SEED = 2**64 - 1
 
 
 class Network:
@@ -66,7 +66,7 @@ class Network:
         self.dtype = _check_dtype(dtype)
         if seed is None:
             seed = int(np.random.SeedSequence().generate_state(1, np.uint64)[0])
-        self.seed = check_integer("seed", seed, low=0, high=_LARGEST_SEED)
+        self.seed = check_integer("seed", seed, low=0, high=LARGEST_SEED)
         self.input_size: int | None = None
         self._start()
         if input_size is not None:

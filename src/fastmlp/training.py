@@ -18,6 +18,7 @@ from fastmlp.checkpoints import Position, load, save
 from fastmlp.config import check_threads
 from fastmlp.errors import DivergenceError, check_flag, check_integer, check_number, shown
 from fastmlp.evaluation import Evaluator
+from fastmlp.network import LARGEST_SEED
 from fastmlp.sources import Source
 from fastmlp.spans import Spans
 
@@ -42,8 +43,6 @@ if TYPE_CHECKING:
 
     # A source, the order of its rows (None: as they stand), and the rows of a mini-batch.
     Portion = tuple[Source, np.ndarray | None, int]
-
-_LARGEST_SEED = 2**64 - 1
 
 
 class Trainer:
@@ -496,7 +495,7 @@ class Trainer:
         """Return the seed of a training; by default the model's."""
         if seed is None:
             return self.model.seed
-        return check_integer("seed", seed, low=0, high=_LARGEST_SEED)
+        return check_integer("seed", seed, low=0, high=LARGEST_SEED)
 
     def prepare(self, columns: int, data: Source | Stream | None = None) -> BaseExecutor:
         """Build the model if need be, let it learn from the data, and return its executor."""
