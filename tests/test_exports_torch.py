@@ -117,6 +117,20 @@ def test_frozen_stays_frozen():
     assert [p.requires_grad for p in back.parameters()] == [False] * 4 + [True] * 2
 
 
+def test_sizes_are_known_behind_a_concat_without_parameters():
+    layers = [
+        fm.Concat([[], [fm.Concat([[fm.Activation("tanh")], []])]]),  # three times its input
+        fm.Residual([fm.Concat([[], [], [fm.Activation("relu")]])], projection=True),
+        fm.Residual([fm.Concat([[], []]), fm.Dense(27)]),
+        fm.Dense(2),
+    ]
+    model = fm.Sequential(layers, input_size=3)
+    back = fm.from_torch(model.to_torch())
+    assert back.input_size == 3
+    assert list(back.parameters) == list(model.parameters)
+    np.testing.assert_array_equal(back.predict(inputs(9, 3)), model.predict(inputs(9, 3)))
+
+
 def test_copies_share_nothing():
     model = fm.MLP([3, 4, 2])
     module = model.to_torch()

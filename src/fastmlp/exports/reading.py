@@ -8,6 +8,7 @@ import numpy as np
 
 from fastmlp.activations import ACTIVATIONS, Activation
 from fastmlp.layers import LAYERS, Dense, Layer
+from fastmlp.layers.composite import sizes_after
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -112,8 +113,13 @@ class Stack:
 
     @property
     def input_size(self) -> int | None:
-        """What the first layer takes that says it; those before it change no sizes."""
-        return next((size for size in self.input_sizes if size is not None), None)
+        """What the first layer takes, as the first one says that says it; None if none does."""
+        known = (pair for pair in enumerate(self.input_sizes) if pair[1] is not None)
+        number, size = next(known, (0, None))
+        if size is None or number == 0:
+            return size
+        # Layers without parameters keep sizes, or multiply them: a Concat that repeats its input.
+        return max(size // sizes_after(self.layers[:number], 1)[-1], 1)
 
     def model(self, dtype: str, seed: int | None, input_size: int | None = None) -> Sequential:
         """Return a model of the layers, filled with their arrays.

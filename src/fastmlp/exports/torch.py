@@ -171,11 +171,13 @@ class _Reader:
     def _read_residual(self, title: str, name: str, module: Any) -> None:
         inner = self._inside(f"{name}.layers", module.layers)
         arrays, projection = inner.named(), module.projection
+        size = inner.input_size
         if projection is not None:
             way = self._inside(f"{name}.projection", projection)
             arrays["projection.weight"] = way.named()["0.weight"]
+            size = way.input_size
         settings = {"layers": inner.layers, "projection": projection is not None}
-        settings["input_size"] = inner.input_size
+        settings["input_size"] = size
         self.stack.add(title, Residual, settings, arrays)
 
     def _read_concat(self, title: str, name: str, module: Any) -> None:
