@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import os
 import signal
@@ -121,6 +122,29 @@ def test_layers_may_be_frozen_and_thawed_between_epochs(backend):
         (network.freeze if frozen else network.unfreeze)(0)
         trainer.epoch(X, Y)
         assert np.array_equal(network.parameters["0.weight"], before) == frozen
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: fm.optimizers.OPTIMIZERS["rprop"](lr=0.01),
+        lambda: fm.optimizers.OPTIMIZERS["adagrad"](lr=0.1, initial_accumulator_value=0.5),
+    ],
+    ids=["rprop", "adagrad"],
+)
+def test_slots_of_a_layer_that_was_frozen_at_first_begin_when_it_is_trained(make, dtype, backend):
+    network = model(dtype)
+    network.freeze(0)
+    trainer = fm.Trainer(network, optimizer=make(), batch_size=None, backend=backend)
+    trainer.epoch(X, Y)
+    network.unfreeze()
+    twin = copy.deepcopy(network)
+    before = network.parameters["0.weight"].copy()
+    trainer.epoch(X, Y)
+    assert np.abs(network.parameters["0.weight"] - before).max() > 1e-3
+    fm.Trainer(twin, optimizer=make(), batch_size=None, backend=backend).epoch(X, Y)
+    for name in ("0.weight", "0.bias"):
+        np.testing.assert_array_equal(network.parameters[name], twin.parameters[name])
 
 
 # --- the same bits ---

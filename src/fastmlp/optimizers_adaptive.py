@@ -187,17 +187,15 @@ class Adagrad(Optimizer):
 
     def _columns(self, steps: Steps, lr: Rates, values: Values) -> Columns:
         decayed = lr / (1.0 + (steps - 1) * values["lr_decay"])
-        # Slots start as zeros, so the first step's row brings s₀ along.
-        initial = np.where(steps == 1, values["initial_accumulator_value"], 0.0)
-        return decayed, values["eps"], values["weight_decay"], initial
+        return decayed, values["eps"], values["weight_decay"], values["initial_accumulator_value"]
 
     def update(self, w: Floats, g: Floats, slots: Slots, hyper_row: Row) -> None:
         lr, eps, weight_decay, initial = hyper_row.tolist()
         (total,) = slots
         if weight_decay:
             g = g + weight_decay * w
-        if initial:
-            total += initial
+        if initial:  # slots are zeros until they are trained, which may be late in a frozen layer
+            total[total == 0.0] = initial
         total += g * g
         w -= lr * g / (np.sqrt(total) + eps)
 
@@ -287,7 +285,7 @@ class Rprop(Optimizer):
     Parameters
     ----------
     lr : float or Schedule
-        First step size η >= 0; a schedule's first value counts.
+        First step size η >= 0; of a schedule the value counts where a parameter is first trained.
     etas : (float, float)
         η⁻ between 0 and 1, and η⁺ > 1.
     step_sizes : (float, float)
@@ -329,13 +327,12 @@ class Rprop(Optimizer):
         return ("last_gradient", "step_size")
 
     def _columns(self, steps: Steps, lr: Rates, values: Values) -> Columns:
-        return *values["etas"], *values["step_sizes"], np.where(steps == 1, lr, 0.0)
+        return *values["etas"], *values["step_sizes"], lr
 
     def update(self, w: Floats, g: Floats, slots: Slots, hyper_row: Row) -> None:
         shrink, grow, smallest, largest, initial = hyper_row.tolist()
         last, size = slots
-        # Slots start as zeros; the first step's row brings the step size along.
-        size += initial
+        size[size == 0.0] = initial  # not trained yet: in the first step, or frozen until now
         agreement = g * last
         size *= np.where(agreement > 0, grow, np.where(agreement < 0, shrink, 1)).astype(g.dtype)
         np.clip(size, smallest, largest, out=size)
