@@ -525,3 +525,17 @@ def test_every_finite_half_is_read_exactly(dtype):
     model.parameters["0.bias"][...] = 0
     for rows in (x, np.asfortranarray(x)):
         np.testing.assert_array_equal(model.predict(rows), x.astype(dtype))
+
+
+def test_the_order_of_memory_changes_no_bit(backend):
+    rng = np.random.default_rng(0)
+    x, y, weight = rng.normal(size=(301, 5)) + 3.0, rng.random((301, 9)), rng.random((301, 9))
+    seen = []
+    for given in (np.ascontiguousarray, np.asfortranarray):
+        model = fm.Sequential([fm.Standardize(), fm.Dense(9)], dtype="float64", seed=0)
+        data = given(x), given(y), given(weight)
+        settings = {"metrics": ["r2", "mae"], "validation_data": data, "backend": backend}
+        history = model.fit(*data[:2], sample_weight=data[2], epochs=2, **settings)
+        vectors = model.flat_parameters.array(), model.flat_states.array()
+        seen.append((history.history, *(vector.tobytes() for vector in vectors)))
+    assert seen[0] == seen[1]

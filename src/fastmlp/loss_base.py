@@ -58,7 +58,7 @@ def check_sample_weight(sample_weight: ArrayLike, shape: tuple[int, int]) -> NDA
     weight = np.asarray(sample_weight)
     if weight.dtype.kind not in "biuf":
         raise TypeError(f"sample_weight must hold real numbers; got {shown(sample_weight)}")
-    weight = weight.astype(np.float64)
+    weight = weight.astype(np.float64, order="C")
     if weight.shape not in (shape[:1], shape):
         raise ValueError(
             f"sample_weight must have shape ({shape[0]},), or {shape} to weigh each output; "

@@ -87,7 +87,7 @@ def check_real(argument: str, values: ArrayLike) -> NDArray[Any]:
 
 def check_matrix(argument: str, values: ArrayLike) -> Doubles:
     """Return a float64 matrix of shape (n, m), a vector as one column, or raise ValueError."""
-    values = check_real(argument, values).astype(np.float64)
+    values = check_real(argument, values).astype(np.float64, order="C")
     if values.ndim == 1:
         values = values[:, np.newaxis]
     if values.ndim != 2 or values.size == 0:

@@ -335,7 +335,8 @@ class Moments:
         """Take in the rows of `x`, shape (n, columns)."""
         step = max(_CHUNK // max(x.shape[1], 1), 1)
         for start in range(0, len(x), step):
-            chunk = x[start : start + step].astype(np.float64)
+            # The order of a sum, and so its bits, would be that of the memory.
+            chunk = x[start : start + step].astype(np.float64, order="C")
             if self._count == 0:
                 self._first = chunk[0].copy()
             chunk -= self._first
