@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -122,6 +123,23 @@ def test_layers_may_be_frozen_and_thawed_between_epochs(backend):
         (network.freeze if frozen else network.unfreeze)(0)
         trainer.epoch(X, Y)
         assert np.array_equal(network.parameters["0.weight"], before) == frozen
+
+
+@pytest.mark.parametrize(
+    "copied",
+    [copy.deepcopy, lambda trainer: pickle.loads(pickle.dumps(trainer))],
+    ids=["deepcopy", "pickle"],
+)
+def test_a_trainer_that_has_trained_is_copied_with_its_model(copied, backend):
+    trainer = fm.Trainer(model(), optimizer=fm.SGD(lr=0.1), batch_size=8, backend=backend)
+    trainer.epoch(X, Y, shuffle=False)
+    trainer.step(X[:8], Y[:8])
+    twin = copied(trainer)
+    assert twin.model is not trainer.model
+    for one in (trainer, twin):
+        one.epoch(X, Y, shuffle=False)
+        one.step(X[:8], Y[:8])
+    np.testing.assert_array_equal(weights_of(twin.model), weights_of(trainer.model))
 
 
 @pytest.mark.parametrize(

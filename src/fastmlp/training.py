@@ -148,6 +148,11 @@ class Trainer:
             f"backend={self.backend!r})"
         )
 
+    def __getstate__(self) -> dict[str, Any]:
+        # Copies make their own programs; their optimizers start fresh, as all copies of them do.
+        left = {"_executor": None, "_fast_step": None, "_prepared": -1, "_scanned": (None, None)}
+        return {**self.__dict__, **left}
+
     @property
     def executor(self) -> BaseExecutor | None:
         """What runs the training on its backend; None before the first step."""
