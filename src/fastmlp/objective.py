@@ -43,7 +43,7 @@ class GradientSum(SGD):
     def hyper(
         self, first_step: int, count: int, *, epoch: int = 0, group: int = 0
     ) -> NDArray[np.float64]:
-        rows = super().hyper(first_step, count, epoch=epoch, group=group)
+        rows = super().hyper(first_step, count, epoch=epoch, group=group).copy()
         steps = np.arange(first_step, first_step + count)
         rows[:, 1] = steps > 1
         rows[:, 2] = self.shares[steps - 1]

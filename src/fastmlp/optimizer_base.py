@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     Group = tuple[str, Mapping[str, Any]]
     # Of `_columns`: numbers of the steps, their learning rates, settings of a group; the result.
     Steps = NDArray[np.int64]
-    Rates = NDArray[np.float64]
+    Rates = float | NDArray[np.float64]
     Values = Mapping[str, Any]
     Columns = Sequence[float | NDArray[np.float64]]
     # Of `update`: state vectors, and one row of `hyper`.
@@ -359,6 +359,7 @@ class Optimizer:
         -------
         ndarray of float64, shape (count, H)
             Columns as in `hyper_names`. A row depends on its step's number, not on the span.
+            Read-only, since rows are kept, and where all are the same they are one.
         """
         first_step = check_integer("first_step", first_step, low=1)
         count = check_integer("count", count, low=0)
@@ -373,7 +374,8 @@ class Optimizer:
         rows = self._block(block, group, values)
         if start + count > _BLOCK:
             rows = np.concatenate([rows, self._block(block + 1, group, values)])
-        return rows[start : start + count].copy()
+            rows.flags.writeable = False
+        return rows[start : start + count]
 
     def _block(self, number: int, group: int, values: Values) -> NDArray[np.float64]:
         rows = self._blocks.get((number, group))
@@ -386,11 +388,14 @@ class Optimizer:
     def _rows(self, first_step: int, count: int, epoch: int, values: Values) -> NDArray[np.float64]:
         steps = np.arange(first_step, first_step + count, dtype=np.int64)
         lr = values["lr"]
-        rates = lr.rates(steps - 1, epoch) if hasattr(lr, "rates") else np.full(count, lr)
+        rates = lr.rates(steps - 1, epoch) if hasattr(lr, "rates") else lr
         columns = self._columns(steps, rates * values.get("lr_scale", 1.0), values)
+        if not any(isinstance(column, np.ndarray) for column in columns):
+            return np.broadcast_to(np.array(columns, float), (count, len(columns)))
         rows = np.empty((count, len(columns)))
         for number, column in enumerate(columns):
             rows[:, number] = column
+        rows.flags.writeable = False
         return rows
 
     def _columns(self, steps: Steps, lr: Rates, values: Values) -> Columns:

@@ -126,7 +126,9 @@ class SGD(Optimizer):
         return "momentum" if self.momentum > 0.0 else "sgd"
 
     def _columns(self, steps: Steps, lr: Rates, values: Values) -> Columns:
-        taken = np.where(steps == 1, 1.0, 1.0 - values["dampening"])
+        taken = 1.0 - values["dampening"]
+        if taken != 1.0 and len(steps) and steps[0] == 1:
+            taken = np.where(steps == 1, 1.0, taken)
         return lr, values["momentum"], taken, values["nesterov"], values["weight_decay"]
 
     def update(self, w: Floats, g: Floats, slots: Slots, hyper_row: Row) -> None:

@@ -186,7 +186,8 @@ class Adagrad(Optimizer):
         return ("sum",)
 
     def _columns(self, steps: Steps, lr: Rates, values: Values) -> Columns:
-        decayed = lr / (1.0 + (steps - 1) * values["lr_decay"])
+        decay = values["lr_decay"]
+        decayed = lr / (1.0 + (steps - 1) * decay) if decay else lr
         return decayed, values["eps"], values["weight_decay"], values["initial_accumulator_value"]
 
     def update(self, w: Floats, g: Floats, slots: Slots, hyper_row: Row) -> None:

@@ -262,15 +262,20 @@ class Executor(BaseExecutor):
     # ---- training ----
 
     def _hyper(self, first_step: int, count: int, epoch: int) -> np.ndarray:
-        """Scalars of steps first_step …: of each group, and the share of the moving average."""
+        """Scalars of steps first_step …: of each group, and the share of a moving average."""
         optimizer = self.optimizer
-        groups = len(optimizer.groups) + 1
-        rows = np.zeros((count, groups + 1, HYPER))
-        for group in range(groups):
-            values = optimizer.hyper(first_step, count, epoch=epoch, group=group)
-            rows[:, group, : values.shape[1]] = values
-        rows[:, groups, 0] = self.average_shares(first_step, count)
-        return rows.reshape(count, -1)
+        groups = [
+            optimizer.hyper(first_step, count, epoch=epoch, group=group)
+            for group in range(len(optimizer.groups) + 1)
+        ]
+        if self.ema is not None:
+            groups.append(self.average_shares(first_step, count)[:, None])
+        alike = count > 0 and not any(values.strides[0] for values in groups)
+        rows = np.zeros((1 if alike else count, len(groups), HYPER))
+        for group, values in enumerate(groups):
+            rows[:, group, : values.shape[1]] = values[: len(rows)]
+        rows = rows.reshape(len(rows), -1)
+        return np.broadcast_to(rows, (count, rows.shape[1])) if alike else rows
 
     def train(
         self,

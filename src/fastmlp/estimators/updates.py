@@ -45,7 +45,7 @@ class _BatchPenalty:
         place = first_step, count, epoch, self.version  # type: ignore[attr-defined]
         if self._last[0] != place:  # both groups have the same settings
             rows = super().hyper(first_step, count, epoch=epoch)  # type: ignore[misc]
-            self._last = place, self._adapted(rows)
+            self._last = place, self._adapted(rows.copy())
         rows = self._last[1].copy()
         if group == 0:
             start = first_step - self._first
