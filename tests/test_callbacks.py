@@ -207,6 +207,30 @@ def test_what_is_not_in_the_logs_is_said():
         fit(cb.EarlyStopping())
 
 
+def test_what_will_not_be_in_the_logs_is_said_before_anything_changes():
+    model = fm.MLP([3, 4, 1], seed=0)
+    x, y = np.ones((8, 3)), np.ones(8)
+    model.fit(x, y)
+    before = model.parameters.copy()
+    for missing in (cb.EarlyStopping(), cb.ModelCheckpoint("never", save_best_only=True)):
+        with pytest.raises(ValueError, match="got 'val_loss', which needs validation_data"):
+            model.fit(x, y, callbacks=[missing])
+    with pytest.raises(ValueError, match="monitor of EarlyStopping must be one of 'loss', 'rmse'"):
+        model.fit(x, y, metrics=["rmse"], callbacks=[cb.EarlyStopping("mae")])
+    assert all((model.parameters[name] == values).all() for name, values in before.items())
+
+
+def test_a_callback_of_ones_own_may_add_to_the_logs():
+    class Measure(cb.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            logs["val_own"] = -epoch
+
+    model, stopper = fm.MLP([3, 4, 1], seed=0), cb.EarlyStopping("val_own", mode="min")
+    history = model.fit(np.ones((8, 3)), np.ones(8), epochs=4, callbacks=[Measure(), stopper])
+    assert history.history["val_own"] == [0, -1, -2, -3]
+    assert stopper.best == -3
+
+
 def test_reduce_on_plateau():
     rates = []
 

@@ -299,6 +299,25 @@ def test_an_mlp_stays_one():
     assert isinstance(copy.deepcopy(fm.MLP([4, 3])), fm.MLP)
 
 
+class Noted(fm.Sequential):
+    def __init__(self, layers):
+        super().__init__(layers, input_size=4, seed=0)
+        self.notes = ["mine"]
+
+
+@pytest.mark.parametrize(
+    "twin_of",
+    [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model)), lambda m: m.astype("float64")],
+    ids=["deepcopy", "pickle", "astype"],
+)
+def test_copies_have_the_attributes_of_a_subclass(twin_of):
+    model = Noted([fm.Dense(3)])
+    model.predict(X)
+    twin = twin_of(model)
+    assert twin.notes == ["mine"]
+    assert twin.notes is not model.notes
+
+
 def test_a_layer_can_be_copied_into_another_model():
     model = trained()
     layer = copy.deepcopy(model.layers[1])

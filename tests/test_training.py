@@ -485,6 +485,16 @@ def test_an_epoch_that_ends_with_infinite_parameters_is_not_good(backend):
     np.testing.assert_array_equal(weights_of(network), before)
 
 
+@pytest.mark.parametrize(("name", "place"), [("xb", 0), ("yb", 1)])
+def test_a_step_says_that_data_are_not_finite(name, place):
+    trainer = fm.Trainer(fm.MLP([3, 1], seed=0), "mse", fm.SGD(lr=0.1))
+    data = [np.ones((4, 3), np.float32), np.ones((4, 1), np.float32)]
+    data[place][2, 0] = np.inf
+    for _ in range(3):
+        with pytest.raises(fm.DivergenceError, match=f"NaN or infinity is in {name}."):
+            trainer.step(*data)
+
+
 def test_divergence_in_a_step_is_said(backend):
     trainer = fm.Trainer(model(), optimizer=fm.SGD(lr=1e30), backend=backend)
     trainer.step(X, Y)

@@ -16,7 +16,7 @@ import numpy as np
 from fastmlp.errors import check_flag, check_integer, check_number, choose, shown
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from typing import Any
 
     from fastmlp.errors import DivergenceError
@@ -124,6 +124,20 @@ class CallbackList:
             for callback in callbacks
             for name in names
         )
+
+    def check_monitors(self, names: Iterable[str]) -> None:
+        """Raise ValueError if a callback watches what an epoch's logs will not have.
+
+        `names` are what they will have. Functions of the user's own may add to them.
+        """
+        logs = dict.fromkeys(names, 0.0)
+        for callback in self._callbacks:
+            if isinstance(callback, LambdaCallback) or type(callback).__module__ != __name__:
+                return
+            if isinstance(callback, (LearningRateScheduler, ReduceLROnPlateau)):
+                logs["learning_rate"] = 0.0
+            if isinstance(callback, _Monitor) and getattr(callback, "save_best_only", True):
+                callback.value(logs)
 
     def begin(self, trainer: Trainer, params: dict[str, Any]) -> None:
         """Tell every callback what is trained, and that it begins."""

@@ -92,6 +92,11 @@ class Fit:
         self._given: Source | Stream = data
         self._data = trainer.weighed(data) if isinstance(data, Source) else data
         self._validation: Source | None = validation
+        if self._hooks is not None:
+            measured = ["loss", *self._evaluator.labels]
+            names = list(measured) if isinstance(data, Source) else ["loss"]
+            names += [f"val_{name}" for name in measured] if validation is not None else []
+            self._hooks.check_monitors(names)
         self._history = History()
         self._number = 0  # epochs that are done
 

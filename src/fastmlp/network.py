@@ -312,7 +312,11 @@ class Network:
         self._set_trainable(which, False)
 
     def unfreeze(self, *which: int | Layer) -> None:
-        """Train layers again: some, by index or as objects, or all."""
+        """Train layers again: some, by index or as objects, or all.
+
+        Steps are counted by the optimizer, not by each parameter as in PyTorch: Adam's corrections
+        of the first steps are over when a layer is thawed late. A new optimizer begins anew.
+        """
         self._set_trainable(which, True)
 
     def _set_trainable(self, which: Sequence[int | Layer], trainable: bool) -> None:
@@ -368,12 +372,18 @@ class Network:
     # --- copies and plain data ---
 
     def __getstate__(self) -> dict[str, Any]:
+        blank = type(self).__new__(type(self))
+        blank.layers = self.layers
+        blank._start()
+        ours = {*vars(blank), "dtype", "seed", "input_size"}
         state = {
             "layers": self.layers,
             "dtype": self.dtype.name,
             "seed": self.seed,
             "input_size": self.input_size,
             "adapted": self._adapted,
+            # what a subclass of the user's, or the user, has put there
+            "attributes": {name: value for name, value in vars(self).items() if name not in ours},
         }
         if self.input_size is not None:
             state["parameters"] = self.flat_parameters.array().copy()
@@ -386,6 +396,7 @@ class Network:
         self.seed = state["seed"]
         self.input_size = state["input_size"]
         self._start()
+        vars(self).update(state["attributes"])
         self._adapted = state["adapted"]
         for layer in self.layers:
             layer.attach(self)

@@ -19,7 +19,7 @@ from fastmlp.config import check_threads
 from fastmlp.errors import DivergenceError, check_flag, check_integer, check_number, shown
 from fastmlp.evaluation import Evaluator
 from fastmlp.network import LARGEST_SEED
-from fastmlp.sources import Source
+from fastmlp.sources import Source, all_finite
 from fastmlp.spans import Spans
 
 if TYPE_CHECKING:
@@ -235,8 +235,12 @@ class Trainer:
         finally:
             lock.release()
         if not isfinite(loss):
+            with np.errstate(over="ignore"):
+                given = [(n, np.asarray(b, self.model.dtype)) for n, b in (("xb", xb), ("yb", yb))]
+            bad = [name for name, values in given if not all_finite(values)]
+            why = f"NaN or infinity is in {' and '.join(bad)}." if bad else self._advice()
             raise DivergenceError(
-                f"the loss of the step is {loss}, and its update has been made. {self._advice()}",
+                f"the loss of the step is {loss}, and its update has been made. {why}",
                 epoch=self.optimizer.state_for(self.model).epoch,
                 loss=loss,
             )
