@@ -19,11 +19,13 @@ from fastmlp.registry import Configurable, build, resolve
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from types import ModuleType
     from typing import Any
 
     from numpy.typing import ArrayLike, NDArray
 
     from fastmlp.exports.onnx import OnnxGraph
+    from fastmlp.graph import Node
 
 
 def _floating(z: ArrayLike | None) -> NDArray[np.floating]:
@@ -85,6 +87,22 @@ class Activation(Configurable):
         """
         raise NotImplementedError
 
+    def to_node(self, graph: ModuleType, z: Node) -> Node:
+        """Return f(z) as a node of a computational graph, for `Sequential.graph`.
+
+        Parameters
+        ----------
+        graph : module
+            `fastmlp.graph`, whose functions compute with nodes.
+        z : fastmlp.graph.Node, shape (n, m)
+
+        Raises
+        ------
+        ValueError
+            If the activation is not known as a graph function.
+        """
+        raise ValueError(f"the activation {self!r} is not known as a graph function")
+
     def to_onnx(self, graph: OnnxGraph, z: str) -> str:
         """Add f(z) to an ONNX graph, for `Sequential.export_onnx`.
 
@@ -124,6 +142,9 @@ class Identity(Activation):
     def derivative(self, z: ArrayLike | None, a: ArrayLike | None) -> NDArray[np.floating]:
         return np.ones_like(_floating(a))
 
+    def to_node(self, graph: ModuleType, z: Node) -> Node:
+        return z
+
     def to_onnx(self, graph: OnnxGraph, z: str) -> str:
         return z
 
@@ -151,6 +172,9 @@ class ReLU(Activation):
     def derivative(self, z: ArrayLike | None, a: ArrayLike | None) -> NDArray[np.floating]:
         a = _floating(a)
         return (a > 0).astype(a.dtype)
+
+    def to_node(self, graph: ModuleType, z: Node) -> Node:
+        return graph.relu(z)
 
     def to_onnx(self, graph: OnnxGraph, z: str) -> str:
         return graph.add("Relu", z)
@@ -192,6 +216,9 @@ class LeakyReLU(Activation):
     def derivative(self, z: ArrayLike | None, a: ArrayLike | None) -> NDArray[np.floating]:
         a = _floating(a)
         return np.where(a > 0, a.dtype.type(1), a.dtype.type(self.alpha))
+
+    def to_node(self, graph: ModuleType, z: Node) -> Node:
+        return graph.where(z > 0, z, self.alpha * z)
 
     def to_onnx(self, graph: OnnxGraph, z: str) -> str:
         if graph.single:
@@ -238,6 +265,9 @@ class ELU(Activation):
         a = _floating(a)
         return np.where(a > 0, a.dtype.type(1), a + self.alpha)
 
+    def to_node(self, graph: ModuleType, z: Node) -> Node:
+        return graph.where(z > 0, z, self.alpha * graph.expm1(graph.minimum(z, 0.0)))
+
     def to_onnx(self, graph: OnnxGraph, z: str) -> str:
         return graph.elu(z, self.alpha)
 
@@ -268,6 +298,10 @@ class SELU(Activation):
     def derivative(self, z: ArrayLike | None, a: ArrayLike | None) -> NDArray[np.floating]:
         a = _floating(a)
         return np.where(a > 0, a.dtype.type(_SELU_SCALE), a + _SELU_SCALE * _SELU_ALPHA)
+
+    def to_node(self, graph: ModuleType, z: Node) -> Node:
+        negative = _SELU_ALPHA * graph.expm1(graph.minimum(z, 0.0))
+        return _SELU_SCALE * graph.where(z > 0, z, negative)
 
     def to_onnx(self, graph: OnnxGraph, z: str) -> str:
         return graph.scaled(graph.elu(z, _SELU_ALPHA), _SELU_SCALE)
@@ -302,6 +336,9 @@ class GELU(Activation):
         near = np.clip(wide, -40.0, 40.0)
         density = math.sqrt(0.5 / math.pi) * np.exp(-0.5 * near * near)
         return (0.5 * erfc(wide * -math.sqrt(0.5)) + near * density).astype(z.dtype)
+
+    def to_node(self, graph: ModuleType, z: Node) -> Node:
+        return 0.5 * z * (1.0 + graph.erf(z * math.sqrt(0.5)))
 
     def to_onnx(self, graph: OnnxGraph, z: str) -> str:
         one_and_erf = graph.add(
@@ -341,6 +378,9 @@ class SiLU(Activation):
         # 1 - σ(z) is σ(-z), which does not cancel.
         return _sigmoid(z) * (1 + z * _sigmoid(-z))
 
+    def to_node(self, graph: ModuleType, z: Node) -> Node:
+        return z * graph.sigmoid(z)
+
     def to_onnx(self, graph: OnnxGraph, z: str) -> str:
         return graph.add("Mul", z, graph.add("Sigmoid", z))
 
@@ -366,6 +406,9 @@ class Mish(Activation):
         t = np.tanh(_softplus(z))
         return t + z * (1 - t * t) * _sigmoid(z)
 
+    def to_node(self, graph: ModuleType, z: Node) -> Node:
+        return z * graph.tanh(graph.softplus(z))
+
     def to_onnx(self, graph: OnnxGraph, z: str) -> str:
         return graph.add("Mul", z, graph.add("Tanh", graph.softplus(z)))
 
@@ -390,6 +433,9 @@ class Softplus(Activation):
     def derivative(self, z: ArrayLike | None, a: ArrayLike | None) -> NDArray[np.floating]:
         return -np.expm1(-_floating(a))
 
+    def to_node(self, graph: ModuleType, z: Node) -> Node:
+        return graph.softplus(z)
+
     def to_onnx(self, graph: OnnxGraph, z: str) -> str:
         return graph.softplus(z)
 
@@ -412,6 +458,9 @@ class Tanh(Activation):
         a = _floating(a)
         return 1 - a * a
 
+    def to_node(self, graph: ModuleType, z: Node) -> Node:
+        return graph.tanh(z)
+
     def to_onnx(self, graph: OnnxGraph, z: str) -> str:
         return graph.add("Tanh", z)
 
@@ -433,6 +482,9 @@ class Sigmoid(Activation):
     def derivative(self, z: ArrayLike | None, a: ArrayLike | None) -> NDArray[np.floating]:
         a = _floating(a)
         return a * (1 - a)
+
+    def to_node(self, graph: ModuleType, z: Node) -> Node:
+        return graph.sigmoid(z)
 
     def to_onnx(self, graph: OnnxGraph, z: str) -> str:
         return graph.add("Sigmoid", z)
@@ -466,6 +518,9 @@ class Softmax(Activation):
         """Return dz, given the output a = softmax(z) and the gradient `da` with respect to it."""
         a, da = _floating(a), _floating(da)
         return a * (da - (a * da).sum(axis=-1, keepdims=True))
+
+    def to_node(self, graph: ModuleType, z: Node) -> Node:
+        return graph.softmax(z, axis=1)
 
     def to_onnx(self, graph: OnnxGraph, z: str) -> str:
         return graph.add("Softmax", z, axis=1)

@@ -10,9 +10,12 @@ from fastmlp.errors import shown
 from fastmlp.registry import Configurable
 
 if TYPE_CHECKING:
+    from types import ModuleType
     from typing import Any
 
     from numpy.typing import ArrayLike, NDArray
+
+    from fastmlp.graph import Node
 
     Floats = NDArray[np.floating]
 
@@ -167,6 +170,29 @@ class Loss(Configurable):
         value = float((share * losses).sum())
         share = share.astype(gradient.dtype)
         return value, gradient * (share if share.ndim == 2 else share[:, np.newaxis])
+
+    def to_node(self, graph: ModuleType, y_hat: Node, y: Node) -> Node:
+        """Return the loss as a node of a computational graph, for `Sequential.graph`.
+
+        Parameters
+        ----------
+        graph : module
+            `fastmlp.graph`, whose functions compute with nodes.
+        y_hat, y : fastmlp.graph.Node, shape (n, m)
+
+        Returns
+        -------
+        Node, shape (n, m) or (n,)
+            Of each output, or of each sample where the loss joins outputs.
+
+        Raises
+        ------
+        TypeError
+            If the loss is not known as a graph function.
+        """
+        raise TypeError(
+            f"{self!r} is not known as a graph function: write the loss with fastmlp.graph.loss"
+        )
 
     def per_sample(self, y_hat: Floats, y: Floats) -> tuple[Floats, Floats]:
         """Return the loss of each sample on its own and its gradient.

@@ -7,6 +7,7 @@ arranged so that predictions of ±1e4 give finite values and gradients.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,9 +18,12 @@ from fastmlp.registry import build, resolve
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from types import ModuleType
     from typing import Any
 
     from numpy.typing import ArrayLike, NDArray
+
+    from fastmlp.graph import Node
 
     Floats = NDArray[np.floating]
     LossFunction = Callable[[Floats, Floats], tuple[float, ArrayLike]]
@@ -37,6 +41,9 @@ class MSE(ElementwiseLoss):
         error = y_hat - y
         return error * error, 2.0 * error
 
+    def to_node(self, graph: ModuleType, y_hat: Node, y: Node) -> Node:
+        return (y_hat - y) ** 2
+
 
 class Quadratic(ElementwiseLoss):
     """The textbooks' quadratic cost 1/(2n) Σ ‖ŷ - y‖²: half the squared norm, mean over samples.
@@ -51,6 +58,9 @@ class Quadratic(ElementwiseLoss):
         error = y_hat - y
         return 0.5 * (error * error), error
 
+    def to_node(self, graph: ModuleType, y_hat: Node, y: Node) -> Node:
+        return 0.5 * (y_hat - y) ** 2
+
 
 class MAE(ElementwiseLoss):
     """Mean absolute error: the mean over samples and outputs of |ŷ - y|; gradient 0 at ŷ = y."""
@@ -61,6 +71,9 @@ class MAE(ElementwiseLoss):
     def elements(self, y_hat: Floats, y: Floats) -> tuple[Floats, Floats]:
         error = y_hat - y
         return np.abs(error), np.sign(error)
+
+    def to_node(self, graph: ModuleType, y_hat: Node, y: Node) -> Node:
+        return graph.abs(y_hat - y)
 
 
 class Huber(ElementwiseLoss):
@@ -93,6 +106,11 @@ class Huber(ElementwiseLoss):
         # ½e² inside; outside near = ±δ, and δ·|e| - ½δ² is the same expression.
         return near * (error - 0.5 * near), near
 
+    def to_node(self, graph: ModuleType, y_hat: Node, y: Node) -> Node:
+        error = y_hat - y
+        near = graph.maximum(graph.minimum(error, self.delta), -self.delta)
+        return near * (error - 0.5 * near)
+
 
 class LogCosh(ElementwiseLoss):
     """log(cosh(ŷ - y)): near ½e² at 0 and |e| - log 2 far out; mean as for mse."""
@@ -104,6 +122,10 @@ class LogCosh(ElementwiseLoss):
         size = np.abs(error)
         # size + log1p(exp(-2·size)) - log 2, with the logarithms joined so that they do not cancel
         return size + np.log1p(0.5 * np.expm1(-2.0 * size)), np.tanh(error)
+
+    def to_node(self, graph: ModuleType, y_hat: Node, y: Node) -> Node:
+        error = y_hat - y
+        return error + graph.softplus(-2.0 * error) - math.log(2.0)
 
 
 class Quantile(ElementwiseLoss):
@@ -135,6 +157,10 @@ class Quantile(ElementwiseLoss):
         error = y_hat - y
         slope = np.sign(error) * np.where(error > 0, 1.0 - self.q, self.q).astype(error.dtype)
         return slope * error, slope
+
+    def to_node(self, graph: ModuleType, y_hat: Node, y: Node) -> Node:
+        error = y_hat - y
+        return graph.sign(error) * graph.where(error > 0, 1.0 - self.q, self.q) * error
 
 
 # exp(64) = 6e27 is a rate beyond any count; its loss still fits into float32 at ŷ = 1e4.
@@ -194,6 +220,12 @@ class Poisson(ElementwiseLoss):
             shifted = y_hat + y_hat.dtype.type(1e-8)
             log = np.log(np.where(y_hat < 0.0, np.nan, shifted)).astype(y_hat.dtype)
         return y_hat - y * log, 1.0 - y / shifted
+
+    def to_node(self, graph: ModuleType, y_hat: Node, y: Node) -> Node:
+        if not self.log_input:
+            return y_hat - y * graph.log(y_hat + 1e-8)
+        near = graph.minimum(y_hat, _LARGEST_LOG_RATE)
+        return graph.exp(near) * (1.0 + (y_hat - near)) - y * y_hat
 
     def check_values(self, y: NDArray[Any]) -> None:
         if not y.min() >= 0:
@@ -269,6 +301,13 @@ class BCE(LogitLoss, ElementwiseLoss):
         losses = -y * _bounded_log(y_hat) - (1.0 - y) * _bounded_log(1.0 - y_hat)
         return losses, (y_hat - y) / np.maximum(y_hat * (1.0 - y_hat), _LEAST_DIVISOR)
 
+    def to_node(self, graph: ModuleType, y_hat: Node, y: Node) -> Node:
+        y = (1.0 - self.label_smoothing) * y + 0.5 * self.label_smoothing
+        if self.from_logits:
+            return graph.softplus(y_hat) - y * y_hat
+        log = graph.maximum(graph.log(y_hat), _LEAST_LOG)
+        return -y * log - (1.0 - y) * graph.maximum(graph.log(1.0 - y_hat), _LEAST_LOG)
+
     def check_values(self, y: NDArray[Any]) -> None:
         if not (y.min() >= 0 and y.max() <= 1):
             raise ValueError(f"y must be between 0 and 1 for bce; got {y.min()} to {y.max()}")
@@ -322,6 +361,12 @@ class CrossEntropy(LogitLoss):
         losses = -(y * _bounded_log(y_hat)).sum(axis=1)
         return losses, -y / np.maximum(y_hat, _LEAST_DIVISOR)
 
+    def to_node(self, graph: ModuleType, y_hat: Node, y: Node) -> Node:
+        y = (1.0 - self.label_smoothing) * y + self.label_smoothing / y.shape[1]
+        if self.from_logits:
+            return (y * (graph.logsumexp(y_hat, axis=1, keepdims=True) - y_hat)).sum(axis=1)
+        return -(y * graph.maximum(graph.log(y_hat), _LEAST_LOG)).sum(axis=1)
+
     def check_targets(self, y: ArrayLike, shape: tuple[int, int]) -> NDArray[Any]:
         if shape[1] < 2:
             raise ValueError(
@@ -354,6 +399,9 @@ class Hinge(ElementwiseLoss):
         sign = np.where(y > 0, 1, -1).astype(y_hat.dtype)
         margin = 1 - sign * y_hat
         return np.maximum(margin, 0), np.where(margin > 0, -sign, 0).astype(y_hat.dtype)
+
+    def to_node(self, graph: ModuleType, y_hat: Node, y: Node) -> Node:
+        return graph.maximum(1.0 - graph.where(y > 0, 1.0, -1.0) * y_hat, 0.0)
 
     def check_values(self, y: NDArray[Any]) -> None:
         if not np.isin(y, (-1, 0, 1)).all():

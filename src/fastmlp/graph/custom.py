@@ -21,6 +21,7 @@ from fastmlp.loss_base import Loss
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from types import ModuleType
     from typing import Any
 
     from fastmlp.exports.onnx import OnnxGraph
@@ -318,6 +319,11 @@ class GraphActivation(Activation):
         from fastmlp.exports.programs import to_c
 
         return "" if self.program is None else to_c(self.program)
+
+    def to_node(self, graph: ModuleType, z: Node) -> Node:
+        if self.function is None:
+            return super().to_node(graph, z)
+        return lift(self.function(z), z.dtype)
 
     def to_onnx(self, graph: OnnxGraph, z: str) -> str:
         from fastmlp.exports.programs import to_onnx

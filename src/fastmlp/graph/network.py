@@ -5,34 +5,17 @@ With them a model's loss can be drawn, and differentiated as often as wanted.
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fastmlp.activations import _SELU_ALPHA, _SELU_SCALE
 from fastmlp.errors import choose, shown
 from fastmlp.evaluation import Evaluator
-from fastmlp.graph.arrays import concatenate, logsumexp, softmax
-from fastmlp.graph.custom import GraphActivation, GraphLoss, sample_losses
-from fastmlp.graph.elementwise import (
-    erf,
-    exp,
-    expm1,
-    log,
-    maximum,
-    minimum,
-    relu,
-    sigmoid,
-    sign,
-    softplus,
-    tanh,
-    where,
-)
+from fastmlp.graph.arrays import concatenate, softmax
+from fastmlp.graph.custom import GraphLoss, sample_losses
 from fastmlp.graph.gradient import gradients
 from fastmlp.graph.graph import Graph
 from fastmlp.graph.node import Node, constant, lift, variable
-from fastmlp.losses import _LARGEST_LOG_RATE, _LEAST_LOG
 from fastmlp.plan import build
 from fastmlp.sources import check_finite, check_inputs
 
@@ -47,88 +30,14 @@ if TYPE_CHECKING:
     from fastmlp.model import Sequential
     from fastmlp.plan import Plan
 
-# --- activations and losses, by name --------------------------------------------------------------
-
-
-def _elu(z: Node, alpha: float) -> Node:
-    return where(z > 0, z, alpha * expm1(minimum(z, 0.0)))
-
-
-ACTIVATIONS: dict[str, Callable[[Node, float], Node]] = {
-    "identity": lambda z, alpha: z,
-    "relu": lambda z, alpha: relu(z),
-    "leaky_relu": lambda z, alpha: where(z > 0, z, alpha * z),
-    "elu": _elu,
-    "selu": lambda z, alpha: _SELU_SCALE * _elu(z, _SELU_ALPHA),
-    "gelu": lambda z, alpha: 0.5 * z * (1.0 + erf(z * math.sqrt(0.5))),
-    "silu": lambda z, alpha: z * sigmoid(z),
-    "mish": lambda z, alpha: z * tanh(softplus(z)),
-    "softplus": lambda z, alpha: softplus(z),
-    "tanh": lambda z, alpha: tanh(z),
-    "sigmoid": lambda z, alpha: sigmoid(z),
-    "softmax": lambda z, alpha: softmax(z, axis=1),
-}
-
-
-def _huber(a: Node, y: Node, loss: Any) -> Node:
-    error = a - y
-    near = maximum(minimum(error, loss.delta), -loss.delta)
-    return near * (error - 0.5 * near)
-
-
-def _log_cosh(a: Node, y: Node, loss: Any) -> Node:
-    error = a - y
-    return error + softplus(-2.0 * error) - math.log(2.0)
-
-
-def _quantile(a: Node, y: Node, loss: Any) -> Node:
-    error = a - y
-    return sign(error) * where(error > 0, 1.0 - loss.q, loss.q) * error
-
-
-def _poisson(a: Node, y: Node, loss: Any) -> Node:
-    if not loss.log_input:
-        return a - y * log(a + 1e-8)
-    near = minimum(a, _LARGEST_LOG_RATE)  # beyond, the tangent: as in fastmlp.losses.Poisson
-    return exp(near) * (1.0 + (a - near)) - y * a
-
-
-def _bce(a: Node, y: Node, loss: Any) -> Node:
-    y = (1.0 - loss.label_smoothing) * y + 0.5 * loss.label_smoothing
-    if loss.from_logits:
-        return softplus(a) - y * a
-    return -y * maximum(log(a), _LEAST_LOG) - (1.0 - y) * maximum(log(1.0 - a), _LEAST_LOG)
-
-
-def _cross_entropy(a: Node, y: Node, loss: Any) -> Node:
-    y = (1.0 - loss.label_smoothing) * y + loss.label_smoothing / y.shape[1]
-    if loss.from_logits:
-        return (y * (logsumexp(a, axis=1, keepdims=True) - a)).sum(axis=1)
-    return -(y * maximum(log(a), _LEAST_LOG)).sum(axis=1)
-
-
-# (ŷ, y, loss) -> one number for each output, or, where outputs are joined, for each sample.
-LOSSES: dict[str, Callable[[Node, Node, Any], Node]] = {
-    "mse": lambda a, y, loss: (a - y) ** 2,
-    "quadratic": lambda a, y, loss: 0.5 * (a - y) ** 2,
-    "mae": lambda a, y, loss: abs(a - y),
-    "huber": _huber,
-    "log_cosh": _log_cosh,
-    "quantile": _quantile,
-    "poisson": _poisson,
-    "bce": _bce,
-    "cross_entropy": _cross_entropy,
-    "hinge": lambda a, y, loss: maximum(1.0 - where(y > 0, 1.0, -1.0) * a, 0.0),
-}
+# --- activations and losses -----------------------------------------------------------------------
 
 
 def activation_node(fn: Activation, z: Node) -> Node:
     """Return f(z) for an activation object."""
-    if isinstance(fn, GraphActivation) and fn.function is not None:
-        return lift(fn.function(z), z.dtype)
-    if fn.name not in ACTIVATIONS:
-        raise ValueError(f"the activation {fn!r} is not known as a graph function")
-    return ACTIVATIONS[fn.name](z, fn.alpha)
+    from fastmlp import graph
+
+    return fn.to_node(graph, z)
 
 
 def loss_node(loss: Loss, y_hat: Node, y: Node) -> Node:
@@ -151,11 +60,9 @@ def loss_node(loss: Loss, y_hat: Node, y: Node) -> Node:
         elif result.ndim == 0 and result.operation == "mean":
             return result  # the mean of everything is what the function said already
         return rows.mean()
-    if loss.name not in LOSSES:
-        raise TypeError(
-            f"{loss!r} is not known as a graph function: write the loss with fastmlp.graph.loss"
-        )
-    each = LOSSES[loss.name](y_hat, y, loss)
+    from fastmlp import graph
+
+    each = loss.to_node(graph, y_hat, y)
     if each.ndim == 2 and getattr(loss, "reduction", "mean") == "sum":
         each = each.sum(axis=1)
     return each.mean()
