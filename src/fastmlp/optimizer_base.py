@@ -359,7 +359,8 @@ class Optimizer:
         -------
         ndarray of float64, shape (count, H)
             Columns as in `hyper_names`. A row depends on its step's number, not on the span.
-            Read-only, since rows are kept, and where all are the same they are one.
+            Read-only, since rows are kept. Where all are the same they are one (strides of zero),
+            which then holds for every later step, until a setting changes.
         """
         first_step = check_integer("first_step", first_step, low=1)
         count = check_integer("count", count, low=0)
@@ -541,13 +542,23 @@ class Optimizer:
 
 @lru_cache(maxsize=64)
 def _powers(base: float, block: int) -> NDArray[np.float64]:
-    """Return base**k for the exponents k of a block, by repeated squaring."""
-    remaining = np.arange(block * _BLOCK, (block + 1) * _BLOCK, dtype=np.int64)
-    result = np.ones(remaining.shape)
-    factor = base
-    while remaining.any():
-        result = np.where(remaining & 1, result * factor, result)
-        remaining >>= 1
+    """Return base**k for the exponents k of a block, by repeated squaring from the lowest bit."""
+    if block == 0:
+        remaining, factor = np.arange(_BLOCK), base
+        result = np.ones(_BLOCK)
+        while remaining.any():
+            result = np.where(remaining & 1, result * factor, result)
+            remaining >>= 1
+            factor *= factor
+        return result
+    # The lowest bits are those of block 0, and all exponents have the others in common.
+    result, factor = _powers(base, 0), base
+    for _ in range(_BLOCK.bit_length() - 1):
+        factor *= factor
+    while block:
+        if block & 1:
+            result = result * factor
+        block >>= 1
         factor *= factor
     return result
 
