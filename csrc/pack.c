@@ -1,4 +1,5 @@
-/* pack.c: copies between row-major matrices (what users and files see) and column blocks (what kernels see). */
+/* pack.c: copies between row-major matrices (what users and files see) and column blocks (what kernels see), and whether
+ * all of such memory is finite. */
 #include <string.h>
 
 #include "fastmlp.h"
@@ -23,4 +24,21 @@ void fm_unpack(int bits, const void *blocks, int64_t rows, int64_t cols, int64_t
         char *to = (char *)rowmajor + c * size;
         for (int64_t r = 0; r < rows; ++r) memcpy(to + r * cols * size, from + r * LINE, n);
     }
+}
+
+/* Infinity and NaN have all bits of the exponent. */
+#define ALL_FINITE(bits, exponent)                                                                                     \
+    static int all_finite_##bits(const char *values, int64_t n) {                                                      \
+        uint##bits##_t found = 0, value;                                                                               \
+        for (int64_t i = 0; i < n; ++i) {                                                                              \
+            memcpy(&value, values + i * (bits / 8), sizeof value);                                                     \
+            found |= (value & exponent) == exponent;                                                                   \
+        }                                                                                                              \
+        return !found;                                                                                                 \
+    }
+ALL_FINITE(32, UINT32_C(0x7f800000))
+ALL_FINITE(64, UINT64_C(0x7ff0000000000000))
+
+int fm_all_finite(int bits, const void *values, int64_t n) {
+    return bits == 32 ? all_finite_32(values, n) : all_finite_64(values, n);
 }

@@ -8,6 +8,7 @@ import pickle
 import numpy as np
 import pytest
 
+from fastmlp import _native
 from fastmlp.parameters import FlatVector, Parameters, ParameterSpec, place
 
 SPECS = [
@@ -123,3 +124,20 @@ def test_wrong_values_are_refused(name, values, exception, message):
     with pytest.raises(exception, match=message):
         parameters[name] = values
     assert not vector.array().any()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("n", [1, 7, 16, 1000])
+def test_one_number_that_is_not_finite_is_found(dtype, n):
+    dtype = np.dtype(dtype)
+    bits, buffer = 8 * dtype.itemsize, _native.Buffer(n * dtype.itemsize)
+    values = np.frombuffer(buffer, dtype)
+    values[:] = np.finfo(dtype).max
+    values[::2] = -np.finfo(dtype).smallest_subnormal
+    assert _native.all_finite(bits, buffer)
+    for at in {0, n // 2, n - 1}:
+        for bad in (np.inf, -np.inf, np.nan, -np.nan):
+            before, values[at] = values[at], bad
+            assert not _native.all_finite(bits, buffer)
+            values[at] = before
+    assert _native.all_finite(bits, buffer)

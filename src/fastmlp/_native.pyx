@@ -88,6 +88,7 @@ cdef extern from "fastmlp.h" nogil:
     void fm_shuffle64(uint64_t seed, uint64_t epoch, uint64_t n, uint64_t *out)
     void fm_pack(int bits, const void *rowmajor, int64_t rows, int64_t cols, void *blocks, int64_t block_rows)
     void fm_unpack(int bits, const void *blocks, int64_t rows, int64_t cols, int64_t block_rows, void *rowmajor)
+    int fm_all_finite(int bits, const void *values, int64_t n) nogil
 
 
 cdef extern from "kernels/table.h" nogil:
@@ -185,6 +186,14 @@ def unpack(int bits, Buffer blocks, int64_t to, int64_t rows, int64_t cols, int6
     """Copy column blocks of `block_rows` rows at byte `to` into a row-major matrix at byte `at`."""
     _check_extents(bits, rowmajor, at, rows * cols, blocks, to, cols, block_rows)
     fm_unpack(bits, blocks.data + to, rows, cols, block_rows, rowmajor.data + at)
+
+
+def all_finite(int bits, Buffer values):
+    """Return whether all numbers in a buffer are finite."""
+    cdef bint finite
+    with nogil:
+        finite = fm_all_finite(bits, values.data, values.nbytes * 8 // bits)
+    return finite
 
 
 cdef _check_extents(int bits, Buffer rowmajor, int64_t at, int64_t n, Buffer blocks, int64_t to, int64_t cols,

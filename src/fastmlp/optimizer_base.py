@@ -39,8 +39,10 @@ if TYPE_CHECKING:
     Row = NDArray[np.float64]
 
 
-# Steps whose powers and rows of scalars are computed together and kept.
+# Steps whose powers are computed together, and those whose rows of scalars are, which takes as long
+# for many as for few.
 _BLOCK = 256
+_KEPT = 1024
 
 # Far more and longer than anyone writes; a file may hold groups of an enemy's, and a pattern of a
 # hundred thousand characters takes minutes to match.
@@ -367,13 +369,13 @@ class Optimizer:
         group = check_integer("group", group, low=0, high=len(self._groups))
         overrides = self._groups[group - 1][1] if group else {}
         values = {**self._values, **overrides}
-        if hasattr(values["lr"], "rates") or count > _BLOCK:
+        if hasattr(values["lr"], "rates") or count > _KEPT:
             return self._rows(first_step, count, epoch, values)
         # Without a schedule a step's number is all that matters, and steps come one after the
         # other: whole blocks of rows are computed and kept.
-        block, start = divmod(first_step - 1, _BLOCK)
+        block, start = divmod(first_step - 1, _KEPT)
         rows = self._block(block, group, values)
-        if start + count > _BLOCK:
+        if start + count > _KEPT:
             rows = np.concatenate([rows, self._block(block + 1, group, values)])
             rows.flags.writeable = False
         return rows[start : start + count]
@@ -383,7 +385,7 @@ class Optimizer:
         if rows is None:
             kept = 2 * (len(self._groups) + 1)
             self._blocks = dict(list(self._blocks.items())[1 - kept :])
-            rows = self._blocks[number, group] = self._rows(number * _BLOCK + 1, _BLOCK, 0, values)
+            rows = self._blocks[number, group] = self._rows(number * _KEPT + 1, _KEPT, 0, values)
         return rows
 
     def _rows(self, first_step: int, count: int, epoch: int, values: Values) -> NDArray[np.float64]:

@@ -34,7 +34,6 @@ from fastmlp.backends.programs import loss_program
 from fastmlp.backends.tuning import Tuner, candidates, experience
 from fastmlp.config import get_num_threads
 from fastmlp.plan import build
-from fastmlp.sources import all_finite
 
 if TYPE_CHECKING:
     from typing import Any
@@ -587,7 +586,8 @@ class Executor(BaseExecutor):
         panels = panels_of(self.model.flat_parameters, self._layout().parameters)
         panels.refresh()
         # Where padding has become NaN as well, only the vector itself can tell.
-        return all_finite(np.frombuffer(panels.buffer, self.model.dtype)) or super().finite()
+        bits = self.model.dtype.itemsize * 8
+        return _native.all_finite(bits, panels.buffer) or super().finite()
 
     def snapshot(self) -> None:
         state = self.optimizer.state_for(self.model)
