@@ -88,7 +88,7 @@ cdef extern from "fastmlp.h" nogil:
     void fm_shuffle64(uint64_t seed, uint64_t epoch, uint64_t n, uint64_t *out)
     void fm_pack(int bits, const void *rowmajor, int64_t rows, int64_t cols, void *blocks, int64_t block_rows)
     void fm_unpack(int bits, const void *blocks, int64_t rows, int64_t cols, int64_t block_rows, void *rowmajor)
-    int fm_all_finite(int bits, const void *values, int64_t n) nogil
+    int fm_all_finite(int bits, const void *values, int64_t n)
 
 
 cdef extern from "kernels/table.h" nogil:

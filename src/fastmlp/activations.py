@@ -96,6 +96,10 @@ class Activation(Configurable):
             `fastmlp.graph`, whose functions compute with nodes.
         z : fastmlp.graph.Node, shape (n, m)
 
+        Returns
+        -------
+        fastmlp.graph.Node, shape (n, m)
+
         Raises
         ------
         ValueError

@@ -136,7 +136,7 @@ class CallbackList:
                 return
             if isinstance(callback, (LearningRateScheduler, ReduceLROnPlateau)):
                 logs["learning_rate"] = 0.0
-            if isinstance(callback, _Monitor) and getattr(callback, "save_best_only", True):
+            if isinstance(callback, _Monitor) and callback.watches:
                 callback.value(logs)
 
     def begin(self, trainer: Trainer, params: dict[str, Any]) -> None:
@@ -240,6 +240,11 @@ class _Monitor(_Speaker):
                 f"got {self.monitor!r}, which needs validation_data or validation_split"
             )
         return logs[choose(f"monitor of {type(self).__name__}", self.monitor, logs)]
+
+    @property
+    def watches(self) -> bool:
+        """Whether the value is looked at."""
+        return True
 
     def improves(self, value: float) -> bool:
         """Return whether a value is better than the best so far by more than `min_delta`."""
@@ -395,6 +400,10 @@ class ModelCheckpoint(_Monitor):
         super().__init__(monitor, mode, verbose=verbose)
         self.filepath = _path("filepath", filepath)
         self.save_best_only = check_flag("save_best_only", save_best_only)
+
+    @property
+    def watches(self) -> bool:
+        return self.save_best_only
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
         if self.save_best_only:

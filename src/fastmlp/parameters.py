@@ -243,7 +243,7 @@ class Parameters(Mapping[str, np.ndarray]):
         Parameters
         ----------
         values : mapping of str to array_like
-            By name; what is not named stays as it is.
+            By name, in the shapes of the model; what is not named stays as it is.
 
         Raises
         ------
@@ -262,6 +262,11 @@ class Parameters(Mapping[str, np.ndarray]):
 
     def copy(self) -> dict[str, np.ndarray]:
         """Return the values as they are now, which later training does not change.
+
+        Returns
+        -------
+        dict of str to ndarray
+            By name, in the shapes and the dtype of the model.
 
         Examples
         --------

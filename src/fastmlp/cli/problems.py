@@ -166,21 +166,19 @@ def _are_classes(y: np.ndarray, task: str | None) -> bool:
     """Return whether targets are classes: as the user says, else words and few integers."""
     import numpy as np
 
-    words = y.dtype.kind in "US"
+    words, possible = y.dtype.kind in "US", y.ndim == 1 and y.dtype.kind in "iubUS"
     if task == "values":
         if words:
             raise ValueError(f"--task values needs numbers as targets; the first is {y.flat[0]!s}")
         return False
     if task == "classes":
-        if y.ndim != 1 or y.dtype.kind not in "iubUS":
+        if not possible:
             raise ValueError(
                 "--task classes needs integers or words as targets, one for each sample; "
                 f"got {y.dtype} of shape {y.shape}"
             )
         return True
-    if y.ndim != 1 or y.dtype.kind not in "iubUS":
-        return False
-    return words or len(np.unique(y)) <= MOST_CLASSES
+    return possible and (words or len(np.unique(y)) <= MOST_CLASSES)
 
 
 def _classes(y: np.ndarray) -> tuple[list[str], np.ndarray]:
