@@ -16,7 +16,7 @@ def work(tuner, seconds, batches=10**9):
         way, count, budget = tuner.turn(batches)
         assert 1 <= count <= batches
         assert (budget == 0) == (way.threads == 1)
-        tuner.report(count, count * seconds[way], finished=True)
+        tuner.report(count, count * seconds[way])
         taken[way] += count
         batches -= count
     return taken
@@ -80,7 +80,42 @@ def test_a_program_that_was_stopped_is_doubted():
     way, count, budget = tuner.turn(400)
     assert way == WAYS[0]
     assert budget > count * 1e-4
-    tuner.report(10, budget, finished=False)
+    tuner.report(10, budget * 1.01)
+    assert not tuner.settled
+
+
+def test_threads_are_doubted_when_one_would_have_been_faster():
+    known = Experience(len(WAYS))
+    tuner = Tuner(WAYS, known)
+    settle(tuner, dict(zip(WAYS, (1e-4, 2e-4, 3e-4), strict=True)))
+    as_slow_as_one = dict(zip(WAYS, (2.9e-4, 9e-4, 3e-4), strict=True))
+    assert work(tuner, as_slow_as_one, 1000)[WAYS[0]] == 1000
+    assert tuner.settled
+    slower = dict(zip(WAYS, (4e-4, 9e-4, 3e-4), strict=True))
+    steps = 0
+    while tuner.settled:
+        work(tuner, slower, 1)
+        steps += 1
+    assert steps * 1e-4 == pytest.approx(known.spent, abs=1.1e-4)
+    settle(tuner, slower)
+    assert tuner.best == WAYS[2]
+
+
+def test_time_that_is_won_back_is_not_lost():
+    tuner = Tuner(WAYS)
+    settle(tuner, dict(zip(WAYS, (1e-4, 2e-4, 3e-4), strict=True)))
+    for _ in range(10):
+        work(tuner, dict.fromkeys(WAYS, 4e-4), 10)
+        work(tuner, dict.fromkeys(WAYS, 1e-4), 10)
+    assert tuner.settled
+
+
+def test_without_fewer_threads_several_times_as_long_is_borne():
+    tuner = Tuner(WAYS[:2])
+    settle(tuner, dict(zip(WAYS, (1e-4, 2e-4), strict=False)))
+    work(tuner, dict.fromkeys(WAYS, 3.9e-4), 500)
+    assert tuner.settled
+    work(tuner, dict.fromkeys(WAYS, 8e-4), 10)
     assert not tuner.settled
 
 

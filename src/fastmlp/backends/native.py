@@ -361,7 +361,7 @@ class Executor(BaseExecutor):
                 budget=budget,
             )
             if left:
-                tuner.report(done - begun, time.perf_counter() - start, done == begun + count)
+                tuner.report(done - begun, time.perf_counter() - start)
         panels_of(self.model.flat_parameters, self._layouts.parameters).wrote(lowering.maintained)
         for vector in self.optimizer.state_for(self.model).vectors().values():
             vector.resident.wrote()

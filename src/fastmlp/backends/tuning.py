@@ -3,7 +3,9 @@
 Every program of a plan gives the same bits, whatever its threads and its strategy, so the choice
 can be made by looking: the first mini-batches are run in turns by each candidate, and the rest by
 the one that took the least time. Virtual cores move between caches, and neighbours come and go, so
-the others get another turn after some work.
+the others get another turn after some work. Threads that wait for each other suffer from neighbours
+the most, a single one the least: as soon as the choice has lost more time against the best on fewer
+threads than looking takes, all are looked at again.
 
 Equal networks share what was seen (`experience`): the next fold, seed, or fit of the same kind
 begins with the choice of the last one.
@@ -25,13 +27,15 @@ _TURNS = 3
 _LONG = 0.01
 # Seconds of work after which all are tried again, at first; twice as long after each look that
 # changed nothing, up to the last, but not before trying is so small a share of the work.
-_DOUBT, _LONGEST_DOUBT, _SHARE = 0.5, 8.0, 0.01
-# How many times its expected time a program on several threads may take before it is stopped.
+_DOUBT, _LONGEST_DOUBT, _SHARE = 0.5, 2.0, 0.01
+# How many times its expected time a program on several threads may take, where it is not known how
+# long fewer would.
 _PATIENCE = 4
 # Below so many multiply-adds a second core cannot win: handing over takes as long as the work.
 _ALONE = 15_000
-# Above so many a thread less is never better, so that the slow candidates are not even tried.
-_TOGETHER = 4_000_000
+# Above so many a thread less is never better, so that the slow candidates are not even tried: a
+# step of a millisecond outlasts what threads wait for each other where others take their cores.
+_TOGETHER = 100_000_000
 
 
 class Candidate(NamedTuple):
@@ -90,12 +94,15 @@ class Experience:
         Seconds of work since then.
     doubt : float
         After how many of those to look again.
+    spent : float
+        Seconds that the last look took.
     """
 
     def __init__(self, count: int):
         self.seconds = [float("inf")] * count
         self.worked = 0.0
         self.doubt = 0.0
+        self.spent = 0.0
         self._patience = _DOUBT
 
     @property
@@ -108,7 +115,7 @@ class Experience:
         before, self.seconds = self.best, seconds
         unchanged = self.best == before
         self._patience = min(2 * self._patience, _LONGEST_DOUBT) if unchanged else _DOUBT
-        self.worked, self.doubt = 0.0, max(self._patience, spent / _SHARE)
+        self.worked, self.doubt, self.spent = 0.0, max(self._patience, spent / _SHARE), spent
 
     def distrust(self) -> None:
         """Look again as soon as possible."""
@@ -139,6 +146,7 @@ class Tuner:
         self._turns = 0
         self._tried: int | None = None  # whose turn it is, while candidates are tried
         self._spent = 0.0
+        self._lost = 0.0  # seconds, by the choice against what it may take
 
     @property
     def settled(self) -> bool:
@@ -157,33 +165,48 @@ class Tuner:
         stop.
 
         Zero seconds mean no end. Threads that wait for each other can become slower without bound
-        when others use the cores; they are stopped when they take several times what was expected.
+        when others use the cores.
         """
         self._tried = None
         known = self._known.seconds
         if self.settled:
-            candidate, expected = self.best, min(known)
-            alone = len(self._candidates) == 1 or candidate.threads == 1
-            return candidate, count, 0.0 if alone else _PATIENCE * (_TURN + count * expected)
+            candidate = self.best
+            if len(self._candidates) == 1 or candidate.threads == 1:
+                return candidate, count, 0.0
+            return candidate, count, count * self._bearable() + self._tolerance - self._lost
         number = self._tried = self._turns % len(self._candidates)
         candidate = self._candidates[number]
         expected = min(known[number], self._seen[number])
         count = min(count, 1 if expected == float("inf") else max(1, int(_TURN / expected)))
         return candidate, count, 0.0 if candidate.threads == 1 else _PATIENCE * _TURN
 
+    def _bearable(self) -> float:
+        """Return how many seconds of a mini-batch are no reason to doubt the best candidate."""
+        threads = self.best.threads
+        ways = zip(self._candidates, self._known.seconds, strict=True)
+        fewer = min((s for c, s in ways if c.threads < threads), default=float("inf"))
+        return min(fewer, _PATIENCE * min(self._known.seconds))
+
+    @property
+    def _tolerance(self) -> float:
+        """Seconds that may be lost before the best candidate is doubted."""
+        return max(_PATIENCE * _TURN, self._known.spent)
+
     def trust(self, count: int) -> None:
         """Take note of so many mini-batches that the best candidate makes without being watched."""
         if len(self._candidates) > 1:
             self._known.worked += count * min(self._known.seconds)
 
-    def report(self, count: int, seconds: float, finished: bool) -> None:
-        """Take note of how the last turn went: how many mini-batches in how many seconds, and
-        whether it was not stopped."""
+    def report(self, count: int, seconds: float) -> None:
+        """Take note of how the last turn went: how many mini-batches in how many seconds."""
         number = self._tried
         if number is None:
             self._known.worked += seconds
-            if not finished:
-                self._known.distrust()
+            if len(self._candidates) > 1 and self.best.threads > 1:
+                self._lost = max(0.0, self._lost + seconds - count * self._bearable())
+                if self._lost > self._tolerance:
+                    self._lost = 0.0
+                    self._known.distrust()
             return
         # The least of several turns: a turn that was interrupted says nothing.
         self._seen[number] = min(self._seen[number], seconds / count)
