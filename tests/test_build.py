@@ -157,8 +157,10 @@ def test_sdist_holds_the_sources_and_the_version_is_said_once(tmp_path):
     with tarfile.open(archive) as tar:
         held = {Path(name).relative_to(prefix).as_posix() for name in tar.getnames()}
     sources = [path for path in (ROOT / "csrc").rglob("*") if path.suffix in (".c", ".h", ".inc")]
-    sources += [*(ROOT / "csrc").rglob("*.def"), *(ROOT / "src" / "fastmlp").rglob("*.py")]
-    sources += [ROOT / "src/fastmlp/_native.pyx", ROOT / "src/fastmlp/data/digits.npz"]
+    package = ROOT / "src" / "fastmlp"
+    sources += [*(ROOT / "csrc").rglob("*.def"), *package.rglob("*.py")]
+    sources += [path for ending in ("pyx", "pxd", "pxi") for path in package.glob(f"*.{ending}")]
+    sources += [package / "data" / "digits.npz"]
     sources += [ROOT / name for name in ("LICENSE", "README.md", "pyproject.toml", "setup.py")]
     for folder in ("tests", "examples", "docs", "benchmarks"):
         sources += [

@@ -1,0 +1,180 @@
+# The cheapest calls: what is done for one row or one step thousands of times a second. Each looks at what could have
+# changed since it was made, and returns None where the general way (fastmlp.backends.native) has to be gone.
+
+from cpython.buffer cimport (
+    PyBUF_FORMAT, PyBUF_STRIDES, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer,
+)
+from libc.string cimport memset
+
+cdef object np_ndarray = np.ndarray
+cdef object np_empty = np.empty
+
+# Above so many multiply-adds (tens of microseconds) a call lets other Python threads run.
+cdef double _HOLD_THE_LOCK = 1e6
+
+
+cdef bint _opened(x, Py_buffer *view) except -1:
+    """Open an array's buffer, or say that its dtype (dates, strings) has none."""
+    try:
+        PyObject_GetBuffer(x, view, PyBUF_FORMAT | PyBUF_STRIDES)
+    except (BufferError, ValueError):
+        return False
+    return True
+
+
+cdef class FastPredict:
+    """Predicts a row or a few with one bound program, or returns None: then the general way has to be gone.
+
+    Parameters
+    ----------
+    program : Program
+        Of one row, on one thread.
+    in_place : Program or None
+        The same for rows that can be read where they stand.
+    vectors : tuple
+        Flat vectors whose `touched` says that the panels may be out of date.
+    columns : int
+        Of the result.
+    dtype : numpy.dtype
+    most_rows : int
+    """
+
+    cdef Program program, in_place
+    cdef tuple vectors
+    cdef int64_t columns
+    cdef object dtype
+    cdef int64_t most_rows
+
+    def __init__(self, Program program, Program in_place, tuple vectors, int64_t columns, dtype, int64_t most_rows):
+        self.program, self.in_place, self.vectors = program, in_place, vectors
+        self.columns, self.dtype, self.most_rows = columns, dtype, most_rows
+
+    def __call__(self, x):
+        cdef fm_call call
+        cdef Py_buffer view, result
+        if type(x) is not np_ndarray:
+            return None
+        for vector in self.vectors:
+            if vector.touched:
+                return None
+        if not _opened(x, &view):
+            return None
+        cdef int kind = _element_type(view.format, view.itemsize)
+        cdef int64_t rows = view.shape[0] if view.ndim == 2 else 0
+        if kind < 0 or rows < 1 or rows > self.most_rows or view.shape[1] != self.program.columns[0]:
+            PyBuffer_Release(&view)
+            return None
+        try:
+            out = np_empty((rows, self.columns), self.dtype)
+            PyObject_GetBuffer(out, &result, PyBUF_STRIDES | PyBUF_WRITABLE)
+            memset(&call, 0, sizeof(call))
+            call.source[0].data = <const char *>view.buf
+            call.source[0].type = kind
+            call.source[0].row_stride, call.source[0].col_stride = view.strides[0], view.strides[1]
+            call.last, call.batch_rows, call.n_rows = rows, 1, rows
+            call.out, call.out_stride = <char *>result.buf, result.strides[0]
+            if self.in_place is not None and fm_stands(&call.source[0], self.program.program.bits):
+                fm_run(&self.in_place.program, &call)
+            else:
+                fm_run(&self.program.program, &call)
+            PyBuffer_Release(&result)
+        finally:
+            PyBuffer_Release(&view)
+        return out
+
+
+cdef class FastStep:
+    """Makes one training step with a bound program, or returns None: then the general way has to be gone.
+
+    Parameters
+    ----------
+    program : Program
+    model : Sequential
+        The step is right as long as its revision is the one seen now.
+    vectors : tuple of FlatVector
+        Parameters, slots and states; `touched` says that the panels may be out of date.
+    panels : tuple
+        Their panels, whose `newer` is set after a step.
+    optimizer, state
+        The step is right as long as the optimizer's version is the one seen now, and so is the user's thread limit.
+    hyper : float64 array (steps, scalars)
+        Of the steps from `first_step` on.
+    first_step, seed : int
+    multiply_adds : float
+    """
+
+    cdef Program program
+    cdef tuple vectors, panels
+    cdef object model, revision, optimizer, state, version, hyper, transposes
+    cdef Py_buffer rows
+    cdef int64_t first_step
+    cdef uint64_t seed
+    cdef int limit
+    cdef bint release
+
+    def __init__(self, Program program, model, tuple vectors, tuple panels, optimizer, state, hyper,
+                 int64_t first_step, uint64_t seed, double multiply_adds):
+        self.program, self.vectors, self.panels = program, vectors, panels
+        self.model, self.revision = model, model.revision
+        self.optimizer, self.state, self.version = optimizer, state, optimizer.version
+        self.transposes = panels[0].valid_transposes
+        self.first_step = first_step
+        self.seed = seed
+        self.limit = fm_thread_limit()
+        self.release = multiply_adds > _HOLD_THE_LOCK
+        PyObject_GetBuffer(hyper, &self.rows, PyBUF_FORMAT | PyBUF_STRIDES)
+        self.hyper = hyper
+
+    def __dealloc__(self):
+        if self.hyper is not None:
+            PyBuffer_Release(&self.rows)
+
+    def __call__(self, x, y):
+        cdef fm_call call
+        cdef Py_buffer views[2]
+        cdef double loss = 0.0
+        cdef int64_t ahead = self.state.step + 1 - self.first_step
+        cdef int n_views = 0, i
+        if (type(x) is not np_ndarray or type(y) is not np_ndarray or ahead < 0 or ahead >= self.rows.shape[0]
+                or self.optimizer.version != self.version or self.model.revision != self.revision
+                or self.panels[0].valid_transposes is not self.transposes or fm_thread_limit() != self.limit):
+            return None
+        for vector in self.vectors:
+            if vector.touched:
+                return None
+        memset(&call, 0, sizeof(call))
+        try:
+            for i in range(2):
+                if not _opened(x if i == 0 else y, &views[i]):
+                    return None
+                n_views += 1
+                kind = _element_type(views[i].format, views[i].itemsize)
+                if kind < 0 or views[i].ndim < 1 or views[i].ndim > 2 or views[i].shape[0] != self.program.rows:
+                    return None
+                if views[i].ndim == 1:
+                    if i == 0 or self.program.columns[1] != 1:
+                        return None
+                elif views[i].shape[1] != self.program.columns[i]:
+                    return None
+                call.source[i].data = <const char *>views[i].buf
+                call.source[i].type = kind
+                call.source[i].row_stride = views[i].strides[0]
+                call.source[i].col_stride = views[i].strides[1] if views[i].ndim == 2 else 0
+            if self.program.program.rows != NULL and not fm_stands(&call.source[0], self.program.program.bits):
+                return None
+            call.last, call.batch_rows, call.n_rows = 1, self.program.rows, self.program.rows
+            call.hyper = <const double *>self.rows.buf + ahead * (self.rows.strides[0] // 8)
+            call.losses = &loss
+            call.seed, call.step = self.seed, self.state.step
+            if self.release:
+                with nogil:
+                    fm_run(&self.program.program, &call)
+            else:
+                fm_run(&self.program.program, &call)
+        finally:
+            for i in range(n_views):
+                PyBuffer_Release(&views[i])
+        self.state.step += 1
+        for panel in self.panels:
+            panel.newer = True
+        return loss
