@@ -251,7 +251,7 @@ native = Extension(
     extra_compile_args=[] if windows else glue_flags,
     extra_link_args=[] if windows else ["-fno-lto", "-pthread", "-lm", *strip],
 )
-native.cython_directives = {"language_level": 3}
+native.cython_directives = {"language_level": 3, "auto_pickle": False}
 
 setup(
     ext_modules=[native],

@@ -66,25 +66,24 @@ def set_thread_limit(int threads):
 
 # ---- tables of what the engine can do ----
 
-def opcodes():
-    """Return {name: number} of the engine's opcodes."""
+cdef dict _numbered(const char *const *names):
     cdef int i = 0
     table = {}
-    while fm_op_names[i] != NULL:
-        table[fm_op_names[i].decode()] = i
+    while names[i] != NULL:
+        table[names[i].decode()] = i
         i += 1
     return table
+
+
+def opcodes():
+    """Return {name: number} of the engine's opcodes."""
+    return _numbered(fm_op_names)
 
 
 def instructions():
     """Return {name: number} of the instructions of element-wise programs, and how many registers
     a program may have."""
-    cdef int i = 0
-    table = {}
-    while fm_instruction_names[i] != NULL:
-        table[fm_instruction_names[i].decode()] = i
-        i += 1
-    return table, FM_REGISTERS
+    return _numbered(fm_instruction_names), FM_REGISTERS
 
 
 def registries():
