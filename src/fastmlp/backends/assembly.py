@@ -259,16 +259,16 @@ def assemble_chunks(
     """
     steps = lowering.train_steps()
     first, sums, end = lowering.stretch
-    table, parts = assemble(Structure(steps, lowering.block), threads, "rows", pieces=1)
-    parts = parts.copy()
-    others = steps[:first] + steps[end:]
-    cuts = [parts[i] for i in (*range(first), *range(end, len(steps)))]
-    meet = barriers(others, cuts, lowering.block)
+    others = Structure(steps[:first] + steps[end:], lowering.block)
+    cuts, meet = _cut_up(others, threads, "rows", 1)
+    # Who takes a chunk makes all of its steps.
+    whole = np.array([[0, step.grid[0], 0, step.grid[1]] for step in steps[first:end]], np.int32)
+    whole = np.repeat(whole[:, None], threads, axis=1)
+    parts = np.concatenate([cuts[:first], whole, cuts[first:]])
+    table = encode(steps)
     apart = threads > 1
     inside = [apart] + [False] * (end - first - 1)
     table["barrier"] = meet[:first] + inside + [apart] + meet[first + 1 :]
-    for i in range(first, end):
-        parts[i] = 0, steps[i].grid[0], 0, steps[i].grid[1]
     copies = np.tile(table[first:end], (threads, 1))
     rooms = np.arange(threads)[:, None, None] * lowering.arena_bytes
     in_arena = (copies["at"] >= 0) & (copies["at"] >> 48 == ARENA)
