@@ -36,10 +36,11 @@ def test_a_cut_covers_everything_once(count, unit, parts):
 @pytest.mark.parametrize("threads", [1, 2, 3, 7])
 def test_what_is_kept_for_equal_networks_is_right_for_them(threads, strategy):
     first = lowering([8, 33, 17, 1])
-    assemble(structure(first), threads, strategy)
+    _, kept = assemble(structure(first), threads, strategy)
     second = lowering([8, 33, 17, 1])
     assert structure(second) == structure(first)
-    table, parts = assemble(structure(second), threads, strategy, 1)
+    table, parts = assemble(structure(second), threads, strategy)
+    assert parts is kept
     own = [parts_of(step, threads, strategy) for step in second.train_steps()]
     np.testing.assert_array_equal(parts, np.stack(own))
     assert table["barrier"].tolist() == barriers(second.train_steps(), own, second.block)

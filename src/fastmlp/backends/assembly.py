@@ -222,11 +222,10 @@ def encode(steps: Sequence[Lowered]) -> np.ndarray:
 
 @lru_cache(maxsize=256)
 def _cut_up(
-    structure: Structure, threads: int, strategy: str, pieces: int | None
+    structure: Structure, threads: int, strategy: str, pieces: int
 ) -> tuple[np.ndarray, list[bool]]:
     """Return the parts of all steps, and before which of them all threads must meet."""
     steps = structure.steps
-    pieces = pieces_of(steps, threads) if pieces is None else pieces
     parts = [parts_of(step, threads * pieces, strategy) for step in steps]
     meet = barriers(steps, parts, structure.block)
     if pieces > 1 and steps:
@@ -236,13 +235,12 @@ def _cut_up(
     return every, meet
 
 
-def assemble(
-    structure: Structure, threads: int, strategy: str, pieces: int | None = None
-) -> tuple[np.ndarray, np.ndarray]:
+def assemble(structure: Structure, threads: int, strategy: str) -> tuple[np.ndarray, np.ndarray]:
     """Return steps (STEP) and parts for `fastmlp._native.Program`.
 
-    Parts are int32 (steps, threads · pieces, 4), in pieces as `pieces_of` says or as told.
+    Parts are int32 (steps, threads · pieces, 4), in pieces as `pieces_of` says.
     """
+    pieces = pieces_of(structure.steps, threads)
     parts, meet = _cut_up(structure, threads, strategy, pieces)
     table = encode(structure.steps)
     table["barrier"] = meet
