@@ -13,13 +13,10 @@ import pytest
 
 import cases
 import fastmlp as fm
+from small import weights_of
 
 X = cases.inputs(20, 4)
 Y = cases.targets("real", 20, 3)
-
-
-def weights_of(model):
-    return model.flat_parameters.array().copy()
 
 
 # --- sizes and names ---

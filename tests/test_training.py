@@ -1,9 +1,8 @@
-"""Training: epochs and steps, order of the rows, means, streams, divergence, threads, Ctrl-C."""
+"""Training: epochs and steps, order of the rows, means, threads, Ctrl-C, progress."""
 
 from __future__ import annotations
 
 import copy
-import math
 import os
 import pickle
 import signal
@@ -20,19 +19,7 @@ import fastmlp as fm
 from fastmlp import _native
 from fastmlp.callbacks import Callback, LambdaCallback
 from fastmlp.spans import Spans
-
-ROWS = 53
-X = cases.inputs(ROWS, 6)
-Y = cases.targets("real", ROWS, 3)
-
-
-def model(dtype="float32", seed=1):
-    return cases.mlp(cases.Shape((6, 9, 3), 8), dtype=dtype, seed=seed)
-
-
-def weights_of(network):
-    return network.flat_parameters.array().copy()
-
+from small import ROWS, X, Y, batches, model, weights_of
 
 # --- fit, epoch, step ---
 
@@ -378,146 +365,6 @@ def test_classification_reports_accuracy_of_logits_and_probabilities(backend):
     np.testing.assert_allclose(network.predict(X).sum(axis=1), 1.0, atol=1e-5)
 
 
-# --- streams ---
-
-
-def batches():
-    return [(X[i : i + 8], Y[i : i + 8]) for i in range(0, ROWS, 8)]
-
-
-@pytest.mark.parametrize(
-    "stream",
-    [batches, batches(), tuple(batches()), lambda: iter(batches()), lambda: (b for b in batches())],
-    ids=["function", "list", "tuple", "function of iterators", "function of generators"],
-)
-def test_a_stream_is_trained_batch_by_batch(stream, backend):
-    streamed, whole = model(), model()
-    a = streamed.fit(stream, epochs=3, backend=backend)
-    b = whole.fit(X, Y, batch_size=8, shuffle=False, epochs=3, backend=backend)
-    np.testing.assert_array_equal(weights_of(streamed), weights_of(whole))
-    assert a.history["loss"] == pytest.approx(b.history["loss"], rel=1e-12)
-
-
-def test_a_stream_may_have_weights_and_an_iterator_serves_once(backend):
-    weighted = ((x, y, np.full(len(x), 2.0)) for x, y in batches())
-    streamed, whole = model(), model()
-    streamed.fit(weighted, backend=backend)
-    whole.fit(X, Y, batch_size=8, shuffle=False, backend=backend)
-    np.testing.assert_allclose(weights_of(streamed), weights_of(whole), rtol=0, atol=1e-6)
-
-
-def test_a_model_without_sizes_learns_them_and_its_scale_from_a_stream(backend):
-    def build():
-        return fm.Sequential([fm.Standardize(), fm.Dense(3)], seed=1)
-
-    streamed, whole = build(), build()
-    streamed.fit(batches, backend=backend)
-    whole.fit(X, Y, batch_size=8, shuffle=False, backend=backend)
-    np.testing.assert_allclose(streamed.states["0.mean"], X.mean(axis=0), atol=1e-6)
-    np.testing.assert_allclose(weights_of(streamed), weights_of(whole), rtol=0, atol=1e-5)
-    with pytest.raises(ValueError, match="Standardize learns from them first"):
-        build().fit(iter(batches()))
-
-
-def test_bad_batches_are_named(backend):
-    later = [*batches(), (X[:3, :2], Y[:3])]
-    with pytest.raises(ValueError, match="batch 7: x must have shape"):
-        model().fit(later, backend=backend)
-    used_up = iter(batches())
-    with pytest.raises(ValueError, match="used up"):
-        model().fit(lambda: used_up, epochs=2, backend=backend)
-    with pytest.raises(ValueError, match="do not go with a stream"):
-        model().fit(batches, validation_split=0.5, backend=backend)
-    with pytest.raises(ValueError, match="validation_data, which is missing"):
-        model().fit(batches, metrics=["mae"], backend=backend)
-
-
-# --- divergence ---
-
-
-def exploding(epochs_before):
-    """Return a callback that makes the learning rate explode after some epochs."""
-
-    def explode(epoch, logs):
-        if epoch == epochs_before - 1:
-            holder.optimizer.lr = 1e300
-
-    holder = LambdaCallback(on_epoch_end=explode)
-    return holder
-
-
-@pytest.mark.parametrize("optimizer", [lambda: fm.SGD(lr=0.1, momentum=0.9), lambda: fm.Adam()])
-def test_divergence_restores_the_last_good_epoch(optimizer, dtype, backend):
-    good, diverged = model(dtype), model(dtype)
-    settings = {"batch_size": 8, "backend": backend}
-    rules = optimizer(), optimizer()
-    good.fit(X, Y, optimizer=rules[0], epochs=2, **settings)
-    with pytest.raises(fm.DivergenceError, match="smaller learning rate") as caught:
-        diverged.fit(X, Y, optimizer=rules[1], epochs=9, callbacks=[exploding(2)], **settings)
-    error = caught.value
-    assert error.epoch >= 2
-    assert 0 <= error.batch < 7
-    assert not math.isfinite(error.loss)
-    assert f"mini-batch {error.batch}" in str(error)
-    assert f"epoch {error.epoch}" in str(error)
-    if error.epoch == 2:
-        np.testing.assert_array_equal(weights_of(diverged), weights_of(good))
-        states = [rules[0].state_for(good), rules[1].state_for(diverged)]
-        assert states[0].step == states[1].step == 14
-        assert states[0].epoch == states[1].epoch == 2
-        for a, b in zip(states[0].slots, states[1].slots, strict=True):
-            np.testing.assert_array_equal(a.array(), b.array())
-    assert np.isfinite(weights_of(diverged)).all()
-    # It goes on from there as if nothing had been.
-    rules[1].lr = rules[0].lr
-    if error.epoch == 2:
-        good.fit(X, Y, optimizer=rules[0], **settings)
-        diverged.fit(X, Y, optimizer=rules[1], **settings)
-        np.testing.assert_array_equal(weights_of(diverged), weights_of(good))
-
-
-def test_an_epoch_that_ends_with_infinite_parameters_is_not_good(backend):
-    network = model()
-    before = weights_of(network)
-    # One batch: its loss is finite, and what its update leaves is not.
-    with pytest.raises(fm.DivergenceError, match="a parameter is not finite"):
-        network.fit(X, Y, optimizer=fm.SGD(lr=1e45), batch_size=None, backend=backend)
-    np.testing.assert_array_equal(weights_of(network), before)
-
-
-@pytest.mark.parametrize(("name", "place"), [("xb", 0), ("yb", 1)])
-def test_a_step_says_that_data_are_not_finite(name, place):
-    trainer = fm.Trainer(fm.MLP([3, 1], seed=0), "mse", fm.SGD(lr=0.1))
-    data = [np.ones((4, 3), np.float32), np.ones((4, 1), np.float32)]
-    data[place][2, 0] = np.inf
-    for _ in range(3):
-        with pytest.raises(fm.DivergenceError, match=f"NaN or infinity is in {name}."):
-            trainer.step(*data)
-
-
-def test_divergence_in_a_step_is_said(backend):
-    trainer = fm.Trainer(model(), optimizer=fm.SGD(lr=1e30), backend=backend)
-    trainer.step(X, Y)
-    with pytest.raises(fm.DivergenceError, match="its update has been made"):
-        trainer.step(X, Y)
-
-
-def test_divergence_advises_scaling_where_inputs_are_large(backend):
-    with pytest.raises(fm.DivergenceError, match=r"Standardize \(here up to"):
-        model().fit(X * 1e10, Y, optimizer=fm.SGD(lr=1e5), epochs=20, backend=backend)
-
-
-def test_nan_in_data_that_were_changed_since_is_a_divergence(backend):
-    network, x = model(), X.copy()
-    trainer = fm.Trainer(network, batch_size=8, backend=backend)
-    trainer.epoch(x, Y)
-    before = weights_of(network)
-    x[3, 3] = np.nan
-    with pytest.raises(fm.DivergenceError):
-        trainer.epoch(x, Y)
-    np.testing.assert_array_equal(weights_of(network), before)
-
-
 # --- threads of the caller, Ctrl-C, progress ---
 
 
@@ -638,69 +485,3 @@ def test_repr_of_a_trainer_says_what_it_trains():
     assert "loss=MSE()" in text
     assert "lr=0.5" in text
     assert "batch_size=None" in text
-
-
-def test_a_model_recovers_when_its_parameters_are_put_back(backend):
-    network = model()
-    before, expected = weights_of(network), network.predict(X, backend=backend)
-    trainer = fm.Trainer(network, optimizer=fm.SGD(lr=1e300), backend=backend)
-    trainer.step(X, Y)
-    with pytest.raises(fm.DivergenceError):
-        trainer.step(X, Y)
-    network.flat_parameters.array()[...] = before
-    np.testing.assert_array_equal(network.predict(X, backend=backend), expected)
-    y = network.forward(X, backend=backend)
-    assert np.isfinite(network.backward(np.ones_like(y))).all()
-    fm.Trainer(network, optimizer=fm.SGD(lr=0.1), backend=backend).epoch(X, Y)
-    assert np.isfinite(weights_of(network)).all()
-
-
-class TestShortEpochs:
-    """Epochs that are trained in one go (`fastmlp.bundles`) against the same ones alone."""
-
-    @pytest.mark.parametrize(
-        "settings",
-        [
-            {},
-            {"shuffle": False},
-            {"batch_size": "full"},
-            {"sample_weight": np.linspace(0.1, 2.0, 48)},
-            {"optimizer": lambda: fm.SGD(fm.schedules.Cosine(0.1, 40), momentum=0.9)},
-            {"optimizer": lambda: fm.SGD(fm.schedules.Exponential(0.1, 0.9, unit="epoch"))},
-            {"batch_size": 7},
-            {"batch_size": 7, "shuffle": False},
-            {"batch_size": 47, "sample_weight": np.linspace(0.1, 2.0, 48)},
-            {"batch_size": 25, "threads": 3},
-            {"batch_size": 7, "loss": lambda y_hat, y: (((y_hat - y) ** 2).mean(), y_hat - y)},
-            {"batch_size": 7, "backend": "reference"},
-        ],
-        ids=lambda settings: " ".join(settings),
-    )
-    def test_the_same_bits(self, settings, monkeypatch):
-        settings = {"batch_size": 8, "optimizer": fm.Adam, **settings}
-        make = settings.pop("optimizer")
-        runs = []
-        for together in (True, False):
-            if not together:
-                monkeypatch.setattr("fastmlp.bundles.Bundles.count", lambda *_: 1)
-            network, optimizer = model(), make()
-            history = network.fit(X[:48], Y[:48], optimizer=optimizer, epochs=60, **settings)
-            state = optimizer.state_for(network)
-            runs.append((weights_of(network), history.history, (state.step, state.epoch)))
-        np.testing.assert_array_equal(runs[0][0], runs[1][0])
-        assert runs[0][1:] == runs[1][1:]
-        assert len(runs[0][1]["loss"]) == 60
-
-    def test_a_divergence_is_told_as_ever(self, monkeypatch):
-        rates = fm.schedules.Constant(1e-3).then(1e30, at=6 * 17 + 3)
-        found = []
-        for together in (True, False):
-            if not together:
-                monkeypatch.setattr("fastmlp.bundles.Bundles.count", lambda *_: 1)
-            network, optimizer = model(), fm.SGD(rates)
-            with pytest.raises(fm.DivergenceError) as info:
-                network.fit(X[:48], Y[:48], optimizer=optimizer, batch_size=8, epochs=60)
-            state = optimizer.state_for(network)
-            found.append((weights_of(network).tobytes(), state.step, state.epoch, str(info.value)))
-        assert found[0] == found[1]
-        assert found[0][1:3] == (6 * 17, 17)
