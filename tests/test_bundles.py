@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import fastmlp as fm
+from fastmlp.bundles import Bundles
 from small import X, Y, model, weights_of
 
 
@@ -41,6 +42,14 @@ def test_the_same_bits(settings, monkeypatch):
     np.testing.assert_array_equal(runs[0][0], runs[1][0])
     assert runs[0][1:] == runs[1][1:]
     assert len(runs[0][1]["loss"]) == 60
+
+
+@pytest.mark.parametrize("shuffle", [True, False])
+def test_short_epochs_are_trained_together(shuffle, monkeypatch):
+    counts, run = [], Bundles.run
+    monkeypatch.setattr(Bundles, "run", lambda self, n: counts.append(n) or run(self, n))
+    model().fit(X[:48], Y[:48], batch_size=8, epochs=60, shuffle=shuffle)
+    assert counts  # unless each of the sixty took more than 25 ms, for six mini-batches
 
 
 def test_a_divergence_is_told_as_ever(monkeypatch):
