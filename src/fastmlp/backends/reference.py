@@ -206,7 +206,7 @@ def _max_norm(attrs: Attrs, W: np.ndarray) -> Arrays:
     return (W,)
 
 
-# One function for each row of fastmlp.plan.OPS: settings and what is read -> what is written.
+# One function for each row of fastmlp.operations.OPS: settings and what is read -> what is written.
 OPS: dict[str, Callable[..., Arrays]] = {
     "dense": _dense,
     "activation": lambda attrs, z: (attrs["fn"].forward(z),),

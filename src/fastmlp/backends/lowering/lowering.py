@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from fastmlp.backends.layout import Layout
     from fastmlp.plan import Plan, Step, Value
 
-# One function for each row of fastmlp.plan.OPS that the engine has kernels for. The steps of the
-# update are taken up by the gradients that they belong to.
+# One function for each row of fastmlp.operations.OPS that the engine has kernels for. The steps of
+# the update are taken up by the gradients that they belong to.
 RULES: dict[str, Callable[[Lowering, Step], None]] = {
     **dense.RULES,
     **elementwise.RULES,
