@@ -13,13 +13,25 @@ cdef object np_empty = np.empty
 cdef double _HOLD_THE_LOCK = 1e6
 
 
-cdef bint _opened(x, Py_buffer *view) except -1:
-    """Open an array's buffer, or say that its dtype (dates, strings) has none."""
+cdef bint _opened(x, Py_buffer *view, int flags=0) except -1:
+    """Open an array's buffer, or say that its dtype (dates, strings) has none, or that it is read-only."""
     try:
-        PyObject_GetBuffer(x, view, PyBUF_FORMAT | PyBUF_STRIDES)
+        PyObject_GetBuffer(x, view, PyBUF_FORMAT | PyBUF_STRIDES | flags)
     except (BufferError, ValueError):
         return False
     return True
+
+
+cdef void _find_ends(const Py_buffer *view, const char **low, const char **high) noexcept:
+    """Find where the memory of a matrix begins and ends."""
+    cdef int axis
+    cdef Py_ssize_t reach
+    low[0] = high[0] = <const char *>view.buf
+    for axis in range(2):
+        reach = (view.shape[axis] - 1) * view.strides[axis]
+        low[0] += min(reach, 0)
+        high[0] += max(reach, 0)
+    high[0] += view.itemsize
 
 
 cdef class FastPredict:
@@ -49,10 +61,10 @@ cdef class FastPredict:
         self.program, self.in_place, self.vectors = program, in_place, vectors
         self.columns, self.dtype, self.most_rows = columns, dtype, most_rows
 
-    def __call__(self, x):
+    def __call__(self, x, out=None):
         cdef fm_call call
         cdef Py_buffer view, result
-        if type(x) is not np_ndarray:
+        if type(x) is not np_ndarray or not (out is None or type(out) is np_ndarray):
             return None
         for vector in self.vectors:
             if vector.touched:
@@ -65,8 +77,12 @@ cdef class FastPredict:
             PyBuffer_Release(&view)
             return None
         try:
-            out = np_empty((rows, self.columns), self.dtype)
-            PyObject_GetBuffer(out, &result, PyBUF_STRIDES | PyBUF_WRITABLE)
+            made = np_empty((rows, self.columns), self.dtype) if out is None else out
+            if not _opened(made, &result, PyBUF_WRITABLE):
+                return None
+            if out is not None and not self._fits(&result, rows, &view):
+                PyBuffer_Release(&result)
+                return None
             memset(&call, 0, sizeof(call))
             call.source[0].data = <const char *>view.buf
             call.source[0].type = kind
@@ -80,7 +96,22 @@ cdef class FastPredict:
             PyBuffer_Release(&result)
         finally:
             PyBuffer_Release(&view)
-        return out
+        return made
+
+    cdef bint _fits(self, const Py_buffer *result, int64_t rows, const Py_buffer *x) noexcept:
+        """Whether the caller's array is as the result has to be, and no part of it is read."""
+        cdef int kind = FM_F32 if self.program.program.bits == 32 else FM_F64
+        cdef const char *begin
+        cdef const char *end
+        cdef const char *x_begin
+        cdef const char *x_end
+        if result.ndim != 2 or result.shape[0] != rows or result.shape[1] != self.columns:
+            return False
+        if result.strides[1] != result.itemsize or result.strides[0] != self.columns * result.itemsize:
+            return False
+        _find_ends(result, &begin, &end)
+        _find_ends(x, &x_begin, &x_end)
+        return _element_type(result.format, result.itemsize) == kind and (end <= x_begin or x_end <= begin)
 
 
 cdef class FastStep:

@@ -76,7 +76,7 @@ class Sequential(Exports, Network):
         self._executors: dict[tuple[str, int | None], backends.BaseExecutor] = {}
         self._forward: tuple[backends.BaseExecutor, tuple[int, ...]] | None = None
         # A backend may put a function here that predicts the common case at once, or returns None.
-        self._fast_predict: Callable[[object], np.ndarray | None] | None = None
+        self._fast_predict: Callable[[object, object], np.ndarray | None] | None = None
 
     def changed(self) -> None:
         super().changed()
@@ -130,8 +130,8 @@ class Sequential(Exports, Network):
             If an argument is refused.
         """
         fast = self._fast_predict
-        if fast is not None and out is None and threads is None and backend == "native":
-            result = fast(x)
+        if fast is not None and batch_size is None and threads is None and backend == "native":
+            result = fast(x, out)
             if result is not None:
                 return result
         array = check_inputs(x, self.input_size, empty=True)

@@ -43,15 +43,15 @@ class BaseExecutor:
     seed : int
         Of the random numbers that layers need in training; the model's, unless it is set.
     fast_predict : callable or None
-        x -> predictions, of what is common enough to skip the checks of `Sequential.predict`, or
-        None for anything else. It looks at `model.revision` itself.
+        (x, out) -> predictions, of what is common enough to skip the checks of
+        `Sequential.predict`, or None for anything else.
     fast_step : callable or None
         (x, y) -> loss for `Trainer.step`, likewise.
     share : callable or None
         Returns how many threads may be used at most at this time, where others work beside.
     """
 
-    fast_predict: Callable[[object], np.ndarray | None] | None = None
+    fast_predict: Callable[[object, object], np.ndarray | None] | None = None
     fast_step: Callable[[object, object], float | None] | None = None
     share: Callable[[], int] | None = None
 
