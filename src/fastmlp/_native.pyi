@@ -89,10 +89,13 @@ class FastPredict:
         self,
         program: Program,
         in_place: Program | None,
+        most_rows: int,
+        kept: dict[Any, Any],
+        chunk: int,
+        multiply_adds: float,
         vectors: tuple[Any, ...],
         columns: int,
         dtype: np.dtype,
-        most_rows: int,
     ) -> None: ...
     def __call__(self, x: object, out: object = None) -> np.ndarray | None: ...
 

@@ -9,7 +9,7 @@ from libc.string cimport memset
 cdef object np_ndarray = np.ndarray
 cdef object np_empty = np.empty
 
-# Above so many multiply-adds (tens of microseconds) a call lets other Python threads run.
+# Above so many multiply-adds (tens of microseconds) a call lets other Python threads run, or uses several itself.
 cdef double _HOLD_THE_LOCK = 1e6
 
 
@@ -35,34 +35,46 @@ cdef void _find_ends(const Py_buffer *view, const char **low, const char **high)
 
 
 cdef class FastPredict:
-    """Predicts a row or a few with one bound program, or returns None: then the general way has to be gone.
+    """Predicts a few rows with programs on one thread, or returns None: then the general way has to be gone.
 
     Parameters
     ----------
     program : Program
-        Of one row, on one thread.
+        Of one row.
     in_place : Program or None
         The same for rows that can be read where they stand.
+    most_rows : int
+        Up to so many rows these two are used, row by row; above, those that are kept.
+    kept : dict
+        The plans of `fastmlp.backends.native.Executor` that are not in use, whose `alone` is such a program.
+    chunk : int
+        The most rows of a plan there.
+    multiply_adds : float
+        Of one row.
     vectors : tuple
         Flat vectors whose `touched` says that the panels may be out of date.
     columns : int
         Of the result.
     dtype : numpy.dtype
-    most_rows : int
     """
 
     cdef Program program, in_place
+    cdef dict kept
+    cdef double multiply_adds
     cdef tuple vectors
-    cdef int64_t columns
+    cdef int64_t columns, most_rows, chunk
     cdef object dtype
-    cdef int64_t most_rows
+    cdef int bits
 
-    def __init__(self, Program program, Program in_place, tuple vectors, int64_t columns, dtype, int64_t most_rows):
-        self.program, self.in_place, self.vectors = program, in_place, vectors
-        self.columns, self.dtype, self.most_rows = columns, dtype, most_rows
+    def __init__(
+        self, Program program, Program in_place, int64_t most_rows, dict kept, int64_t chunk, double multiply_adds,
+        tuple vectors, int64_t columns, dtype,
+    ):
+        self.program, self.in_place, self.most_rows = program, in_place, most_rows
+        self.kept, self.chunk, self.multiply_adds, self.vectors = kept, chunk, multiply_adds, vectors
+        self.columns, self.dtype, self.bits = columns, dtype, program.program.bits
 
     def __call__(self, x, out=None):
-        cdef fm_call call
         cdef Py_buffer view, result
         if type(x) is not np_ndarray or not (out is None or type(out) is np_ndarray):
             return None
@@ -73,34 +85,60 @@ cdef class FastPredict:
             return None
         cdef int kind = _element_type(view.format, view.itemsize)
         cdef int64_t rows = view.shape[0] if view.ndim == 2 else 0
-        if kind < 0 or rows < 1 or rows > self.most_rows or view.shape[1] != self.program.columns[0]:
+        if kind < 0 or rows < 1 or view.shape[1] != self.program.columns[0]:
             PyBuffer_Release(&view)
             return None
+        cdef fm_call call
+        memset(&call, 0, sizeof(call))
+        call.source[0].data, call.source[0].type = <const char *>view.buf, kind
+        call.source[0].row_stride, call.source[0].col_stride = view.strides[0], view.strides[1]
+        cdef Program whole, rest
+        cdef int64_t batch = 1
         try:
+            whole = rest = None
+            if rows <= self.most_rows:
+                whole = self.program if self.in_place is None or not self._stands(&call) else self.in_place
+            elif rows * self.multiply_adds > _HOLD_THE_LOCK:
+                return None
+            else:
+                batch = self.chunk
+                if rows >= batch and (whole := self._find(batch, &call)) is None:
+                    return None
+                if rows % batch and (rest := self._find(rows % batch, &call)) is None:
+                    return None
             made = np_empty((rows, self.columns), self.dtype) if out is None else out
             if not _opened(made, &result, PyBUF_WRITABLE):
                 return None
             if out is not None and not self._fits(&result, rows, &view):
                 PyBuffer_Release(&result)
                 return None
-            memset(&call, 0, sizeof(call))
-            call.source[0].data = <const char *>view.buf
-            call.source[0].type = kind
-            call.source[0].row_stride, call.source[0].col_stride = view.strides[0], view.strides[1]
-            call.last, call.batch_rows, call.n_rows = rows, 1, rows
-            call.out, call.out_stride = <char *>result.buf, result.strides[0]
-            if self.in_place is not None and fm_stands(&call.source[0], self.program.program.bits):
-                fm_run(&self.in_place.program, &call)
-            else:
-                fm_run(&self.program.program, &call)
+            call.out, call.out_stride = <char *>result.buf, self.columns * result.itemsize
+            if whole is not None:
+                self._run(whole, &call, batch, rows // batch)
+            if rest is not None:
+                self._run(rest, &call, rows % batch, 1)
             PyBuffer_Release(&result)
         finally:
             PyBuffer_Release(&view)
         return made
 
+    cdef bint _stands(self, const fm_call *call) noexcept:
+        """Whether the rows can be read where they stand."""
+        return fm_kernels_current(self.bits).in_place and fm_stands(&call.source[0], self.bits)
+
+    cdef Program _find(self, int64_t rows, const fm_call *call):
+        plan = self.kept.get((rows, False, bool(self._stands(call))))
+        return None if plan is None else plan.alone
+
+    cdef void _run(self, Program program, fm_call *call, int64_t batch, int64_t count) noexcept:
+        """Run a program on the next rows, `count` times `batch`."""
+        call.last, call.batch_rows, call.n_rows = count, batch, count * batch
+        fm_run(&program.program, call)
+        call.source[0].data += count * batch * call.source[0].row_stride
+        call.out += count * batch * call.out_stride
+
     cdef bint _fits(self, const Py_buffer *result, int64_t rows, const Py_buffer *x) noexcept:
         """Whether the caller's array is as the result has to be, and no part of it is read."""
-        cdef int kind = FM_F32 if self.program.program.bits == 32 else FM_F64
         cdef const char *begin
         cdef const char *end
         cdef const char *x_begin
@@ -111,7 +149,10 @@ cdef class FastPredict:
             return False
         _find_ends(result, &begin, &end)
         _find_ends(x, &x_begin, &x_end)
-        return _element_type(result.format, result.itemsize) == kind and (end <= x_begin or x_end <= begin)
+        return (
+            _element_type(result.format, result.itemsize) == (FM_F32 if self.bits == 32 else FM_F64)
+            and (end <= x_begin or x_end <= begin)
+        )
 
 
 cdef class FastStep:

@@ -20,7 +20,13 @@ if TYPE_CHECKING:
 
 
 class Programs:
-    """A plan in native form: its arena, and a program for each use, thread count and strategy."""
+    """A plan in native form: its arena, and a program for each use, thread count and strategy.
+
+    Attributes
+    ----------
+    alone : Program or None
+        That of predictions on one thread.
+    """
 
     def __init__(self, lowering: Lowering, bases: list[_native.Buffer], multiply_adds: float):
         self.lowering = lowering
@@ -28,6 +34,7 @@ class Programs:
         self.chunked: Chunked | None = None
         self.bases = bases
         self.tuners: dict[bool, Tuner] = {}
+        self.alone: _native.Program | None = None
         self._programs: dict[tuple[str, int, str], _native.Program] = {}
         self._structures: dict[str, Structure] = {}
 

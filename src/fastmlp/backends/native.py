@@ -47,7 +47,8 @@ _PREDICTION_ROWS = 64
 _WORTH_A_THREAD = 100_000
 # Steps whose scalars are computed together, for steps that come one by one.
 _HYPER_ROWS = 256
-# A prediction of so many multiply-adds a row, and so many rows, is made by the shortest way.
+# A prediction of so many multiply-adds a row is made by the shortest way, up to so many rows one by
+# one, which needs no plan of its own.
 _FAST_MULTIPLY_ADDS = 2_000_000
 _FAST_ROWS = 4
 _KEPT_PLANS = 12
@@ -496,14 +497,25 @@ class Executor(BaseExecutor):
                 in_place = self._prediction(self._lower(1, keep=False, in_place=True), 1)
             vectors = (self.model.flat_parameters, self.model.flat_states)
             self.fast_predict = _native.FastPredict(
-                one_row, in_place, vectors, out.shape[1], self.model.dtype, _FAST_ROWS
+                one_row,
+                in_place,
+                _FAST_ROWS,
+                self._predictions,
+                _PREDICTION_ROWS,
+                programs.multiply_adds,
+                vectors,
+                out.shape[1],
+                self.model.dtype,
             )
 
     @staticmethod
     def _prediction(programs: Programs, threads: int) -> _native.Program:
         lowering = programs.lowering
         steps = [*lowering.forward, *lowering.output_steps(lowering.plan.output)]
-        return programs.get("predict", steps, threads, "rows", lowering.plan.output.cols)
+        program = programs.get("predict", steps, threads, "rows", lowering.plan.output.cols)
+        if threads == 1:
+            programs.alone = program
+        return program
 
     def _predict(
         self, x: np.ndarray, out: np.ndarray, chunk: int, count: int, threads: int, logits: bool
