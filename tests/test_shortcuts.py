@@ -1,6 +1,8 @@
-"""Predictions of a row or a few by the shortest way: the same results, the same errors."""
+"""Predictions and steps by the shortest way: the same results, the same errors."""
 
 from __future__ import annotations
+
+from itertools import cycle
 
 import numpy as np
 import pytest
@@ -140,3 +142,112 @@ def test_inputs_are_read_before_they_are_overwritten(model, read, written, apart
 def test_a_wrong_batch_size_is_refused_for_a_single_row_too(model):
     with pytest.raises(ValueError, match="batch_size must be an integer >= 1"):
         model.predict(X[:1], batch_size=0)
+
+
+# --- steps ----------------------------------------------------------------------------------------
+
+N = len(X)
+WEIGHT = np.linspace(0.5, 2.0, N)
+LABELS = np.arange(N) % 5
+# Name: loss, output activation, outputs, mini-batches that come in turn.
+STEPS = {
+    "values": ("mse", "identity", 5, [(X, X)]),
+    "one output": ("mse", "identity", 1, [(X, X[:, 0]), (X, X[:, :1])]),
+    "other dtypes": ("mse", "identity", 5, [(X.astype("f8"), X), (X, X.astype("f2"))]),
+    "sizes": ("mse", "identity", 5, [(X, X), (X[:3], X[:3]), (X[:7], X[:7])]),
+    "weights": ("huber", "identity", 5, [(X, X, WEIGHT), (X, X, WEIGHT.astype("f4"))]),
+    "weights of outputs": ("mse", "identity", 5, [(X, X, np.abs(X))]),
+    "with and without": ("mse", "identity", 5, [(X, X, WEIGHT), (X, X), (X, X)]),
+    "labels": ("cross_entropy", "softmax", 5, [(X, LABELS), (X, LABELS.astype("u1"))]),
+    "weighted labels": ("cross_entropy", "softmax", 5, [(X, LABELS, WEIGHT)]),
+    "probabilities": ("cross_entropy", "softmax", 5, [(X, np.eye(5)[LABELS])]),
+    "two classes": ("bce", "sigmoid", 1, [(X, LABELS > 2), (X, (LABELS > 2).astype("i8"))]),
+    "signs": ("hinge", "identity", 5, [(X, LABELS), (X, np.sign(X))]),
+    "counts": ("poisson", "identity", 5, [(X, np.abs(X).round())]),
+}
+
+
+def stepper(name, **settings):
+    loss, activation, outputs, _ = STEPS[name]
+    model = fm.MLP([5, 7, outputs], output_activation=activation, seed=1)
+    return fm.Trainer(model, loss, fm.Adam(0.01), batch_size=N, threads=1, **settings)
+
+
+def warm(trainer, batches):
+    """Make steps until all kinds are at hand; return how many."""
+    for count, batch in zip(range(1, 1000), cycle(batches), strict=False):
+        trainer.step(*batch)
+        if count % len(batches) == 0 and len(trainer._fast_steps) == len(kinds(batches)):
+            return count
+    raise AssertionError("the shortest way was never found")
+
+
+def kinds(batches):
+    """Mini-batches with plans of their own: by size, weights, and the form of targets."""
+    return {(len(b[0]), len(b), b[1].ndim > 1 or b[1].max() <= 1) for b in batches}
+
+
+@pytest.mark.parametrize("name", STEPS)
+def test_steps_are_the_same_as_by_the_general_way(name):
+    batches = STEPS[name][3]
+    trainer, other = stepper(name), stepper(name)
+    count = warm(trainer, batches)
+    losses = [trainer.step(*batch) for _, batch in zip(range(300), cycle(batches), strict=False)]
+    expected = []
+    for _, batch in zip(range(count + 300), cycle(batches), strict=False):
+        other._fast_steps = []
+        expected.append(other.step(*batch))
+    assert losses == expected[count:]
+    np.testing.assert_array_equal(
+        trainer.model.flat_parameters.array(), other.model.flat_parameters.array()
+    )
+
+
+def test_the_shortest_way_is_taken(monkeypatch):
+    for name, (*_, batches) in STEPS.items():
+        trainer = stepper(name)
+        warm(trainer, batches)
+        monkeypatch.setattr(trainer, "_step", None)
+        for batch in batches:
+            if batch[1].dtype != np.float16:
+                assert np.isfinite(trainer.step(*batch)), name
+
+
+@pytest.mark.parametrize(
+    ("name", "bad", "error", "words"),
+    [
+        ("two classes", (X, 3.0 * (LABELS > 2)), ValueError, "y must be between 0 and 1 for bce"),
+        ("two classes", (X, np.full(N, np.nan)), ValueError, "y must be between 0 and 1 for bce"),
+        ("counts", (X, X), ValueError, "y must be >= 0 for poisson"),
+        ("probabilities", (X, 2 * np.eye(5)[LABELS]), ValueError, "row 0 sums to 2"),
+        ("signs", (X, 2 * X), ValueError, "y must be -1 and 1"),
+        ("labels", (X, LABELS + 1), ValueError, "labels must be between 0 and 4"),
+        ("labels", (X, LABELS - 1), ValueError, "labels must be between 0 and 4"),
+        ("labels", (X, LABELS.astype("f8")), ValueError, "class indices must be integers"),
+        ("labels", (X, LABELS > 2), ValueError, "class indices must be integers"),
+        ("weights", (X, X, -WEIGHT), ValueError, "sample_weight must be finite and >= 0"),
+        ("weights", (X, X, WEIGHT * np.inf), ValueError, "sample_weight must be finite and >= 0"),
+        ("weights", (X, X, 0 * WEIGHT), ValueError, "must not be zero for all"),
+        ("weights", (X, X, WEIGHT[:5]), ValueError, "sample_weight must have shape"),
+        ("values", (X, X[:, :4]), ValueError, "y must have the shape"),
+        ("values", (X[:5], X), ValueError, "same number of rows"),
+        ("values", (X.astype(str), X), TypeError, "real numbers"),
+    ],
+)
+def test_a_step_refuses_what_the_first_one_would(name, bad, error, words):
+    trainer = stepper(name)
+    with pytest.raises(error, match=words):
+        trainer.step(*bad)
+    warm(trainer, STEPS[name][3])
+    before = trainer.model.flat_parameters.array().copy()
+    with pytest.raises(error, match=words):
+        trainer.step(*bad)
+    np.testing.assert_array_equal(trainer.model.flat_parameters.array(), before)
+
+
+def test_weights_of_classes_are_heeded():
+    weights = {0: 1.0, 1: 3.0, 2: 0.5, 3: 1.0, 4: 2.0}
+    trainer, other = stepper("labels", class_weight=weights), stepper("labels")
+    for _ in range(60):
+        expected = other.step(X, LABELS, np.vectorize(weights.get)(LABELS))
+        assert trainer.step(X, LABELS) == expected

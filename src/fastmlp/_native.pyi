@@ -1,6 +1,6 @@
 """The only door to the C engine; see `_native.pyx`."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -100,6 +100,8 @@ class FastPredict:
     def __call__(self, x: object, out: object = None) -> np.ndarray | None: ...
 
 class FastStep:
+    program: Program
+
     def __init__(
         self,
         program: Program,
@@ -112,5 +114,9 @@ class FastStep:
         first_step: int,
         seed: int,
         multiply_adds: float,
+        classes: int,
+        low: float,
+        high: float,
+        check: Callable[[np.ndarray], None] | None,
     ) -> None: ...
-    def __call__(self, x: object, y: object) -> float | None: ...
+    def __call__(self, x: object, y: object, sample_weight: object = None) -> float | None: ...

@@ -4,6 +4,9 @@
 from cpython.buffer cimport (
     PyBUF_FORMAT, PyBUF_STRIDES, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer,
 )
+from libc.float cimport DBL_MAX
+from libc.math cimport INFINITY, NAN
+from libc.stdint cimport int8_t, int16_t, uint8_t, uint16_t
 from libc.string cimport memset
 
 cdef object np_ndarray = np.ndarray
@@ -155,6 +158,46 @@ cdef class FastPredict:
         )
 
 
+cdef double _element(const char *at, int kind) noexcept:
+    """One element of an array as a float64; NaN for those of half precision."""
+    if kind == FM_F32:
+        return (<const float *>at)[0]
+    if kind == FM_F64:
+        return (<const double *>at)[0]
+    if kind == FM_I64:
+        return <double>(<const int64_t *>at)[0]
+    if kind == FM_I32:
+        return (<const int32_t *>at)[0]
+    if kind == FM_U8:
+        return (<const uint8_t *>at)[0]
+    if kind == FM_U64:
+        return <double>(<const uint64_t *>at)[0]
+    if kind == FM_U32:
+        return (<const uint32_t *>at)[0]
+    if kind == FM_I8:
+        return (<const int8_t *>at)[0]
+    if kind == FM_I16:
+        return (<const int16_t *>at)[0]
+    if kind == FM_U16:
+        return (<const uint16_t *>at)[0]
+    return NAN
+
+
+cdef bint _between(const Py_buffer *view, int kind, double low, double high, double *largest) noexcept:
+    """Whether all elements of a vector or matrix are between two numbers; finds the largest."""
+    cdef Py_ssize_t i, j, columns = view.shape[1] if view.ndim == 2 else 1
+    cdef double value
+    largest[0] = low
+    for i in range(view.shape[0]):
+        for j in range(columns):
+            value = _element(<const char *>view.buf + i * view.strides[0]
+                             + (j * view.strides[1] if view.ndim == 2 else 0), kind)
+            if not (low <= value <= high):
+                return False
+            largest[0] = max(largest[0], value)
+    return True
+
+
 cdef class FastStep:
     """Makes one training step with a bound program, or returns None: then the general way has to be gone.
 
@@ -173,19 +216,29 @@ cdef class FastStep:
         Of the steps from `first_step` on.
     first_step, seed : int
     multiply_adds : float
+    classes : int
+        Targets are so many class indices; 0 where they are values.
+    low, high : float
+        Between which targets that are values have to be.
+    check : callable or None
+        Raises if the loss cannot take them for another reason.
     """
 
-    cdef Program program
+    cdef readonly Program program
     cdef tuple vectors, panels
     cdef object model, revision, optimizer, state, version, hyper, transposes
     cdef Py_buffer rows
     cdef int64_t first_step
     cdef uint64_t seed
     cdef int limit
+    cdef int64_t classes
+    cdef double low, high
+    cdef object check
     cdef bint release
 
     def __init__(self, Program program, model, tuple vectors, tuple panels, optimizer, state, hyper,
-                 int64_t first_step, uint64_t seed, double multiply_adds):
+                 int64_t first_step, uint64_t seed, double multiply_adds, int64_t classes, double low, double high,
+                 check):
         self.program, self.vectors, self.panels = program, vectors, panels
         self.model, self.revision = model, model.revision
         self.optimizer, self.state, self.version = optimizer, state, optimizer.version
@@ -193,6 +246,7 @@ cdef class FastStep:
         self.first_step = first_step
         self.seed = seed
         self.limit = fm_thread_limit()
+        self.classes, self.low, self.high, self.check = classes, low, high, check
         self.release = multiply_adds > _HOLD_THE_LOCK
         PyObject_GetBuffer(hyper, &self.rows, PyBUF_FORMAT | PyBUF_STRIDES)
         self.hyper = hyper
@@ -201,37 +255,31 @@ cdef class FastStep:
         if self.hyper is not None:
             PyBuffer_Release(&self.rows)
 
-    def __call__(self, x, y):
+    def __call__(self, x, y, sample_weight=None):
         cdef fm_call call
-        cdef Py_buffer views[2]
+        cdef Py_buffer views[3]
         cdef double loss = 0.0
         cdef int64_t ahead = self.state.step + 1 - self.first_step
         cdef int n_views = 0, i
         if (type(x) is not np_ndarray or type(y) is not np_ndarray or ahead < 0 or ahead >= self.rows.shape[0]
+                or (sample_weight is None) != (self.program.columns[2] < 0)
+                or not (sample_weight is None or type(sample_weight) is np_ndarray)
                 or self.optimizer.version != self.version or self.model.revision != self.revision
-                or self.panels[0].valid_transposes is not self.transposes or fm_thread_limit() != self.limit):
+                or self.panels[0].valid_transposes != self.transposes or fm_thread_limit() != self.limit):
             return None
         for vector in self.vectors:
             if vector.touched:
                 return None
         memset(&call, 0, sizeof(call))
         try:
-            for i in range(2):
-                if not _opened(x if i == 0 else y, &views[i]):
+            for i in range(2 if sample_weight is None else 3):
+                if not _opened(x if i == 0 else y if i == 1 else sample_weight, &views[i]):
                     return None
                 n_views += 1
-                kind = _element_type(views[i].format, views[i].itemsize)
-                if kind < 0 or views[i].ndim < 1 or views[i].ndim > 2 or views[i].shape[0] != self.program.rows:
+                if not self._fits(i, &views[i], &call.source[i]):
                     return None
-                if views[i].ndim == 1:
-                    if i == 0 or self.program.columns[1] != 1:
-                        return None
-                elif views[i].shape[1] != self.program.columns[i]:
-                    return None
-                call.source[i].data = <const char *>views[i].buf
-                call.source[i].type = kind
-                call.source[i].row_stride = views[i].strides[0]
-                call.source[i].col_stride = views[i].strides[1] if views[i].ndim == 2 else 0
+            if self.check is not None and self.classes == 0:
+                self.check(y if views[1].ndim == 2 else y[:, None])
             if self.program.program.rows != NULL and not fm_stands(&call.source[0], self.program.program.bits):
                 return None
             call.last, call.batch_rows, call.n_rows = 1, self.program.rows, self.program.rows
@@ -250,3 +298,25 @@ cdef class FastStep:
         for panel in self.panels:
             panel.newer = True
         return loss
+
+    cdef bint _fits(self, int i, const Py_buffer *view, fm_source *source) noexcept:
+        """Whether an array is what the program reads as source i; describes it."""
+        cdef int kind = _element_type(view.format, view.itemsize)
+        cdef int64_t columns = self.program.columns[i]
+        cdef double largest
+        if kind < 0 or view.ndim < 1 or view.ndim > 2 or view.shape[0] != self.program.rows:
+            return False
+        if view.ndim == 2 and view.shape[1] != columns:
+            return False
+        if view.ndim == 1 and columns != 0 and (i != 1 or columns != 1):
+            return False
+        source.data, source.type = <const char *>view.buf, kind
+        source.row_stride, source.col_stride = view.strides[0], view.strides[1] if view.ndim == 2 else 0
+        if i == 0:
+            return True
+        if i == 2:
+            return _between(view, kind, 0.0, DBL_MAX, &largest) and largest > 0.0
+        if self.classes > 0:
+            whole = kind != FM_F32 and kind != FM_F64 and view.format != NULL and view.format[0] != b"?"
+            return whole and _between(view, kind, 0.0, <double>(self.classes - 1), &largest)
+        return (self.low == -INFINITY and self.high == INFINITY) or _between(view, kind, self.low, self.high, &largest)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import inf
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -116,11 +117,14 @@ class Loss(Configurable):
         "softmax" or "sigmoid".
     smooth : bool
         Whether the gradient is continuous.
+    bounds : (float, float)
+        The least and the largest target that the loss can take.
     """
 
     alpha: float = 0.0
     fused_activation: str | None = None
     smooth: bool = True
+    bounds: tuple[float, float] = (-inf, inf)
 
     @property
     def kernel(self) -> str | None:
@@ -282,6 +286,11 @@ class Loss(Configurable):
 
     def check_values(self, y: NDArray[Any]) -> None:
         """Raise ValueError if the loss cannot take these targets, of shape (n, m)."""
+        low, high = self.bounds
+        if (low, high) == (-inf, inf) or (y.min() >= low and y.max() <= high):
+            return
+        allowed = f">= {low:g}" if high == inf else f"between {low:g} and {high:g}"
+        raise ValueError(f"y must be {allowed} for {self.name}; got {y.min()} to {y.max()}")
 
     def behind(self, output_activation: str) -> tuple[Loss, bool]:
         """Return how `fit` uses this loss behind the output activation of a model.

@@ -188,6 +188,7 @@ class Poisson(ElementwiseLoss):
     """
 
     name = "poisson"
+    bounds = (0.0, math.inf)
     settings = ("log_input",)
     log_input: bool
 
@@ -226,10 +227,6 @@ class Poisson(ElementwiseLoss):
             return y_hat - y * graph.log(y_hat + 1e-8)
         near = graph.minimum(y_hat, _LARGEST_LOG_RATE)
         return graph.exp(near) * (1.0 + (y_hat - near)) - y * y_hat
-
-    def check_values(self, y: NDArray[Any]) -> None:
-        if not y.min() >= 0:
-            raise ValueError(f"y must be >= 0 for poisson; got {y.min()}")
 
 
 # --- classification -------------------------------------------------------------------------------
@@ -275,6 +272,7 @@ class BCE(LogitLoss, ElementwiseLoss):
     """
 
     name = "bce"
+    bounds = (0.0, 1.0)
     settings = ("from_logits", "label_smoothing", "reduction")
     label_smoothing: float
     fused_activation = "sigmoid"
@@ -307,10 +305,6 @@ class BCE(LogitLoss, ElementwiseLoss):
             return graph.softplus(y_hat) - y * y_hat
         log = graph.maximum(graph.log(y_hat), _LEAST_LOG)
         return -y * log - (1.0 - y) * graph.maximum(graph.log(1.0 - y_hat), _LEAST_LOG)
-
-    def check_values(self, y: NDArray[Any]) -> None:
-        if not (y.min() >= 0 and y.max() <= 1):
-            raise ValueError(f"y must be between 0 and 1 for bce; got {y.min()} to {y.max()}")
 
 
 class CrossEntropy(LogitLoss):
@@ -367,14 +361,11 @@ class CrossEntropy(LogitLoss):
             return (y * (graph.logsumexp(y_hat, axis=1, keepdims=True) - y_hat)).sum(axis=1)
         return -(y * graph.maximum(graph.log(y_hat), _LEAST_LOG)).sum(axis=1)
 
-    def check_targets(self, y: ArrayLike, shape: tuple[int, int]) -> NDArray[Any]:
-        if shape[1] < 2:
+    def check_values(self, y: NDArray[Any]) -> None:
+        if y.shape[1] < 2:
             raise ValueError(
                 "cross_entropy needs at least two outputs, one per class; got one: use 'bce'"
             )
-        return super().check_targets(y, shape)
-
-    def check_values(self, y: NDArray[Any]) -> None:
         sums = y.sum(axis=1, dtype=np.float64)
         # Probabilities kept in float16 are rounded by up to 5e-4.
         if not (y.min() >= 0 and np.abs(sums - 1.0).max() < 1e-3):

@@ -44,6 +44,9 @@ if TYPE_CHECKING:
     # A source, the order of its rows (None: as they stand), and the rows of a mini-batch.
     Portion = tuple[Source, np.ndarray | None, int]
 
+# Kinds of mini-batches, by size and by whether they have weights, whose steps are kept at hand.
+_FAST_STEPS = 4
+
 
 class Trainer:
     """Trains one model with one loss and one optimizer, step by step or epoch by epoch.
@@ -138,8 +141,9 @@ class Trainer:
         self._spans = Spans()
         self._scanned: tuple[object, object] = (None, None)
         self.share: Callable[[], int] | None = None  # threads at most, where others work beside
-        # A backend may give a function that makes the common step at once, or returns None.
-        self._fast_step: Any = None
+        # A backend may give functions that make a common step at once, or return None: for a few
+        # kinds of mini-batches, the one seen last first.
+        self._fast_steps: list[Any] = []
 
     def __repr__(self) -> str:
         return (
@@ -150,7 +154,7 @@ class Trainer:
 
     def __getstate__(self) -> dict[str, Any]:
         # Copies make their own programs; their optimizers start fresh, as all copies of them do.
-        left = {"_executor": None, "_fast_step": None, "_prepared": -1, "_scanned": (None, None)}
+        left = {"_executor": None, "_fast_steps": [], "_prepared": -1, "_scanned": (None, None)}
         return {**self.__dict__, **left}
 
     @property
@@ -228,9 +232,11 @@ class Trainer:
         if not lock.acquire(False):
             raise _busy()
         try:
-            fast = self._fast_step
-            loss = None if fast is None or sample_weight is not None else fast(xb, yb)
-            if loss is None:
+            for fast in self._fast_steps:
+                loss = fast(xb, yb, sample_weight)
+                if loss is not None:
+                    break
+            else:
                 loss = self._step(xb, yb, sample_weight)
         finally:
             lock.release()
@@ -257,7 +263,14 @@ class Trainer:
         executor.seed = self.model.seed
         losses = np.empty(1)
         executor.train(source, None, source.n, 0, 1, losses)
-        self._fast_step = None if self.model.codes(source.columns) else executor.fast_step
+        fast = executor.fast_step
+        if (
+            fast is not None
+            and not self.model.codes(source.columns)
+            and self._class_weights is None
+        ):
+            others = [known for known in self._fast_steps if known.program is not fast.program]
+            self._fast_steps = [fast, *others][:_FAST_STEPS]
         return float(losses[0])
 
     # --- one epoch ---
@@ -486,7 +499,7 @@ class Trainer:
         """
         with exclusive(self.model):
             load(path, self)
-            self._fast_step = None
+            self._fast_steps = []
 
     # --- what all ways of training need ---
 

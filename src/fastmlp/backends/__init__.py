@@ -46,13 +46,13 @@ class BaseExecutor:
         (x, out) -> predictions, of what is common enough to skip the checks of
         `Sequential.predict`, or None for anything else.
     fast_step : callable or None
-        (x, y) -> loss for `Trainer.step`, likewise.
+        (x, y, sample_weight) -> loss for `Trainer.step`, likewise, of mini-batches like the last.
     share : callable or None
         Returns how many threads may be used at most at this time, where others work beside.
     """
 
     fast_predict: Callable[[object, object], np.ndarray | None] | None = None
-    fast_step: Callable[[object, object], float | None] | None = None
+    fast_step: Callable[[object, object, object], float | None] | None = None
     share: Callable[[], int] | None = None
 
     @property

@@ -33,12 +33,12 @@ from fastmlp.backends.lowering import (
 from fastmlp.backends.programs import loss_program
 from fastmlp.backends.tuning import Tuner, candidates, experience
 from fastmlp.config import get_num_threads
+from fastmlp.loss_base import Loss
 from fastmlp.plan import build
 
 if TYPE_CHECKING:
     from typing import Any
 
-    from fastmlp.loss_base import Loss
     from fastmlp.sources import Rows, Source
 
 # Rows that one thread predicts at once, so that its activations stay in cache.
@@ -109,7 +109,7 @@ class Executor(BaseExecutor):
         self._reference: BaseExecutor | None = None
         self._kept: Programs | None = None
         self._place: dict[str, int] = {}  # of the random numbers of what is kept
-        self._last: tuple[Programs | None, bool] = None, False
+        self._last: Programs | None = None  # of the mini-batches trained last
         # From which step of which version of the optimizer all steps have one row of scalars.
         self._steady: tuple[int, float, np.ndarray] = -1, inf, np.zeros((1, 0))
         self._limit, self._limit_set, self._limit_seen = 1, 0, float("-inf")
@@ -131,7 +131,7 @@ class Executor(BaseExecutor):
             self._cache.clear()
             self._predictions.clear()
             self.fast_predict = None
-            self._last = None, False
+            self._last = None
         return self._layouts
 
     def _panels(self) -> tuple[Panels, Panels]:
@@ -367,7 +367,7 @@ class Executor(BaseExecutor):
         for vector in self.optimizer.state_for(self.model).vectors().values():
             vector.resident.wrote()
         self._wrote_states(programs)
-        self._last = programs, source.weighted is not None or bool(source.classes)
+        self._last = programs
 
     def _wrote_states(self, programs: Programs) -> None:
         if programs.lowering.changes_states:
@@ -378,7 +378,7 @@ class Executor(BaseExecutor):
 
         The lowering, the program, (threads, strategy) as chosen, and bytes by what they hold.
         """
-        programs, _ = self._last
+        programs = self._last
         best = (programs.tuners.get(False) or programs.tuners[True]).best
         lowering, program = programs.training(*best)
         parameters, slots = self._panels()[0], self._slots()
@@ -431,9 +431,11 @@ class Executor(BaseExecutor):
     @property
     def fast_step(self) -> _native.FastStep | None:
         """The step made last, bound for being made again; None until its best way is known."""
-        programs, general = self._last
+        programs, loss = self._last, self.loss
         tuner = programs.tuners.get(True) if programs is not None else None
-        if general or tuner is None or not tuner.settled:
+        if tuner is None or not tuner.settled:
+            return None
+        if type(loss).check_targets is not Loss.check_targets:
             return None
         threads, strategy = tuner.best
         tuner.trust(_HYPER_ROWS)
@@ -456,6 +458,9 @@ class Executor(BaseExecutor):
             first,
             self.seed,
             programs.multiply_adds,
+            model.output_size if programs.lowering.labels else 0,
+            *loss.bounds,
+            None if type(loss).check_values is Loss.check_values else loss.check_values,
         )
 
     def _reference_executor(self) -> BaseExecutor:
