@@ -11,6 +11,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
 _reason = "benchmarks/ is not beside tests/"
 workloads = pytest.importorskip("workloads", reason=_reason)
+bench_calls = pytest.importorskip("bench_calls", reason=_reason)
 bench_toolbox = pytest.importorskip("bench_toolbox", reason=_reason)
 harness = pytest.importorskip("harness", reason=_reason)
 instruction_counts = pytest.importorskip("instruction_counts", reason=_reason)
@@ -420,3 +421,25 @@ def test_a_task_trains_on_images(number):
     run = mnist_accuracy.TASKS[number].train(data, 0, 2)
     assert 0.0 <= run.accuracy <= 100.0
     assert run.seconds > 0.0
+
+
+# --- calls ---
+
+
+@pytest.mark.parametrize("rows", [1, 5])
+def test_all_ways_to_predict_agree(rows):
+    ways = bench_calls.predictions(rows)
+    results = {name: np.asarray(way()) for name, way in ways.items()}
+    expected = results["NumPy"]
+    # Sums of 32 terms below 1 in another order, through layers whose weights are below 1.
+    for name, result in results.items():
+        np.testing.assert_allclose(result, expected, atol=4 * 32 * EPS, err_msg=name)
+
+
+def test_calls_are_measured_and_compared():
+    seconds = bench_calls.measure(bench_calls.steps(), 1, 2)
+    assert {"step(x, y)", "step, sample weights", "step, class indices"} < set(seconds)
+    assert min(seconds.values()) > 0
+    lines = bench_calls.table_of("1 rows", {"predict(x)": 2e-6, "NumPy": 5e-6, "PyTorch": 3e-5})
+    assert lines[0] == ["1 rows", "predict(x)", "2.00 µs", "NumPy 2.5 ×, PyTorch 15.0 ×"]
+    assert lines[1][3] == ""
