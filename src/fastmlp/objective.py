@@ -103,8 +103,8 @@ class MeanLoss:
             state.slots[0].array()[...] = 0
         state.step = 0
         losses = np.empty(len(self._shares))
-        for source, _, first, last in windows:
-            self.executor.train(source, None, self.rows, 0, last - first, losses[first:])
+        for source, order, first, last in windows:
+            self.executor.train(source, order, self.rows, 0, last - first, losses[first:])
         gradient = state.slots[0].array()
         loss = float(self._shares @ losses)
         self._finite = bool(np.isfinite(loss) and np.isfinite(gradient).all())

@@ -568,8 +568,7 @@ class Trainer:
         if shuffle and size < data.n:
             if epoch is None:
                 epoch = self.optimizer.state_for(self.model).epoch
-            dtype = np.uint32 if data.n <= 0xFFFFFFFF else np.uint64
-            order = np.frombuffer(_native.shuffle(seed, epoch, data.n), dtype)
+            order = _native.shuffle(seed, epoch, data.n)
         yield data, order, size
 
 
