@@ -17,6 +17,7 @@ from fastmlp.sources import Source
 from fastmlp.spans import GROWTH, SECONDS
 
 if TYPE_CHECKING:
+    from fastmlp.streams import Stream
     from fastmlp.training import Trainer
 
 
@@ -33,7 +34,9 @@ class Bundles:
         Whether nothing is wanted between epochs.
     """
 
-    def __init__(self, trainer: Trainer, data: object, shuffle: bool, seed: int, quiet: bool):
+    def __init__(
+        self, trainer: Trainer, data: Source | Stream, shuffle: bool, seed: int, quiet: bool
+    ):
         self._trainer = trainer
         self._data = data
         self._shuffle, self._seed = shuffle, seed

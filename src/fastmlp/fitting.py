@@ -78,6 +78,7 @@ class Fit:
         self._evaluator = Evaluator(trainer.model, trainer.loss, metrics)
         self._hooks = _check_callbacks(callbacks)
         self._keeper = _check_keeper(trainer, checkpoint, checkpoint_every, resume)
+        data: Source | Stream
         if is_stream(x, y):
             self._check_stream_use(split, sample_weight, validation_data)
             from fastmlp.streams import Stream

@@ -41,6 +41,9 @@ class _Sweep(Schedule):
 
     name = "sweep"
     settings = ("lowest", "highest", "steps")
+    lowest: float
+    highest: float
+    steps: int
 
     def __init__(self, lowest: float, highest: float, steps: int):
         self._set(lowest=lowest, highest=highest, steps=steps)

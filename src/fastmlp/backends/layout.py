@@ -16,7 +16,7 @@ import numpy as np
 from fastmlp import _native
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Set
 
     from fastmlp.parameters import FlatVector, ParameterSpec
 
@@ -177,7 +177,7 @@ class Panels:
         self.valid_transposes = frozenset()
         vector.touched = vector.exports > 0
 
-    def wrote(self, maintained: frozenset[str] = frozenset()) -> None:
+    def wrote(self, maintained: Set[str] = frozenset()) -> None:
         """Note that a program changed the panels, and kept the transposed `maintained` in step."""
         vector = self._vector()
         self.newer = True

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     import numpy as np
 
+    from fastmlp.layers.embedding import Embedding
     from fastmlp.network import Network
     from fastmlp.parameters import ParameterSpec
     from fastmlp.plan import PlanBuilder, Value
@@ -89,7 +90,7 @@ class Layer:
     def learn(self, moments: Moments, states: Mapping[str, np.ndarray]) -> None:
         """Fill the states from the training data; only where `learns`."""
 
-    def trace(self, columns: Columns, codes: list[tuple[int, Layer]]) -> Columns:
+    def trace(self, columns: Columns, codes: list[tuple[int, Embedding]]) -> Columns:
         """Return which column of the model's input each output is, None for what is computed.
 
         `columns` says the same of the inputs of this layer. An Embedding adds the column that it

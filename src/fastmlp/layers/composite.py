@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from fastmlp.layers.base import Columns
+    from fastmlp.layers.embedding import Embedding
     from fastmlp.parameters import ParameterSpec
     from fastmlp.plan import PlanBuilder, Value
 
@@ -59,7 +60,7 @@ def _build(stack: Sequence[Layer], input_size: int) -> None:
         input_size = layer.output_size  # type: ignore[assignment]
 
 
-def trace(stack: Sequence[Layer], columns: Columns, codes: list[tuple[int, Layer]]) -> Columns:
+def trace(stack: Sequence[Layer], columns: Columns, codes: list[tuple[int, Embedding]]) -> Columns:
     """Return what `Layer.trace` says of a stack."""
     for layer in stack:
         columns = layer.trace(columns, codes)
@@ -172,7 +173,7 @@ class Residual(Composite):
                 x = self._way.emit(b, x)
         return b.emit("add", inner, x, name="y")
 
-    def trace(self, columns: Columns, codes: list[tuple[int, Layer]]) -> Columns:
+    def trace(self, columns: Columns, codes: list[tuple[int, Embedding]]) -> Columns:
         trace(self.layers, columns, codes)
         return super().trace(columns, codes)
 
@@ -243,7 +244,7 @@ class Concat(Composite):
         parts = [_emit(b, self._named(number), x) for number in range(len(self.branches))]
         return parts[0] if len(parts) == 1 else b.emit("concat", *parts, name="y")
 
-    def trace(self, columns: Columns, codes: list[tuple[int, Layer]]) -> Columns:
+    def trace(self, columns: Columns, codes: list[tuple[int, Embedding]]) -> Columns:
         return [column for branch in self.branches for column in trace(branch, columns, codes)]
 
     @classmethod

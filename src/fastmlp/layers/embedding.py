@@ -106,7 +106,7 @@ class Embedding(Layer):
         """Return the number of the column, counted from the left, of so many."""
         return self.column % input_size
 
-    def trace(self, columns: Columns, codes: list[tuple[int, Layer]]) -> Columns:
+    def trace(self, columns: Columns, codes: list[tuple[int, Embedding]]) -> Columns:
         place = self.place_in(len(columns))
         source = columns[place]
         if source is None:
