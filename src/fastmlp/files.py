@@ -22,10 +22,10 @@ import sys
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from . import tensorfile
-from .errors import ModelFormatError, check_integer, shown
-from .parameters import allowed, finite
-from .tensorfile import TensorFile, parse
+from fastmlp import tensorfile
+from fastmlp.errors import ModelFormatError, check_integer, shown
+from fastmlp.parameters import allowed, finite
+from fastmlp.tensorfile import TensorFile, parse
 
 if TYPE_CHECKING:
     import os
@@ -34,9 +34,9 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-    from .model import Sequential
-    from .optimizer_base import Optimizer
-    from .parameters import ParameterSpec
+    from fastmlp.model import Sequential
+    from fastmlp.optimizer_base import Optimizer
+    from fastmlp.parameters import ParameterSpec
 
 FORMAT = 2
 METADATA_KEY = "fastmlp"
@@ -271,7 +271,7 @@ def _describe(
     """Return what the description says of an optimizer, and its slots by parameter."""
     import json
 
-    from .optimizer_base import Optimizer
+    from fastmlp.optimizer_base import Optimizer
 
     if not isinstance(optimizer, Optimizer):
         raise TypeError(f"optimizer must be an Optimizer, as fm.Adam(); got {shown(optimizer)}")
@@ -392,7 +392,7 @@ class _Structure:
 
 
 def _read_structure(file: TensorFile) -> _Structure:
-    from .model import Sequential  # which imports this module to save itself
+    from fastmlp.model import Sequential  # which imports this module to save itself
 
     description = read_description(file)
     config = dict(description["model"])
@@ -424,7 +424,7 @@ def _read_structure(file: TensorFile) -> _Structure:
 
 def _read_optimizer(found: _Structure, about: Any) -> _Structure:
     """Add what is said of an optimizer, or raise whatever that stumbles over."""
-    from .optimizers import from_config
+    from fastmlp.optimizers import from_config
 
     if not isinstance(about, dict):
         raise TypeError(f"it is {shown(about)}")

@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .atomic import replacing
-from .errors import ModelFormatError, shown
+from fastmlp.atomic import replacing
+from fastmlp.errors import ModelFormatError, shown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

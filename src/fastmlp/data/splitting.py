@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..errors import check_flag, check_integer, check_number, shown
+from fastmlp.errors import check_flag, check_integer, check_number, shown
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, DTypeLike

@@ -14,7 +14,7 @@ from zipfile import BadZipFile
 
 import numpy as np
 
-from .idx import load_idx
+from fastmlp.data.idx import load_idx
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
