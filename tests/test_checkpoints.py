@@ -467,6 +467,7 @@ DAMAGES = {
     "no optimizer": at("checkpoint", "optimizer", value=KeyError),
     "no steps": at("checkpoint", "optimizer", "step", value=KeyError),
     "negative steps": at("checkpoint", "optimizer", "step", value=-1),
+    "steps that no counter holds": at("checkpoint", "optimizer", "step", value=2**70),
     "an odd optimizer": at("checkpoint", "optimizer", "config", value={"name": "adamm"}),
     "an odd rate": at("checkpoint", "optimizer", "config", "lr", value=-3),
     "fit is a number": at("checkpoint", "fit", value=3),

@@ -92,19 +92,14 @@ def _put(trainer: Trainer, values: Mapping[str, np.ndarray], prefix: str = "") -
 
 
 def _described(trainer: Trainer) -> dict[str, Any]:
+    from fastmlp.files import describe_state
+
     optimizer, state = trainer.optimizer, trainer.state()
     try:
         config = optimizer.config()
     except TypeError:  # a schedule that is a function is no data; who resumes gives it again
         config = None
-    return {
-        "name": optimizer.name,
-        "config": config,
-        "vectors": list(state.vectors()),
-        "step": state.step,
-        "epoch": state.epoch,
-        "averaged_from": state.averaged_from,
-    }
+    return describe_state(optimizer, state, config)
 
 
 def save(path: str | os.PathLike[str], trainer: Trainer) -> None:
@@ -172,11 +167,7 @@ class _Content:
         self._compare_models(trainer, description["model"])
         with self._valid():
             told = self.checkpoint["optimizer"]
-            self.step = check_integer("step", told["step"], low=0)
-            self.epoch = check_integer("epoch", told["epoch"], low=0)
-            self.averaged_from = check_integer(
-                "averaged_from", told.get("averaged_from", 0), low=0, high=self.step
-            )
+            self.counts = files.read_counts(told)
             name, config, vectors = told["name"], told["config"], told["vectors"]
             self.fit = self.checkpoint["fit"]
             if self.fit is not None:
@@ -236,7 +227,7 @@ class _Content:
             sums = {name: float(told[name]) for name in ("total", "weight", "seconds")}
             self.position = Position(**numbers, **sums)
             self.start = (
-                check_integer("start_step", told["start_step"], low=0, high=self.step),
+                check_integer("start_step", told["start_step"], low=0, high=self.counts["step"]),
                 check_integer("start_epoch", told["start_epoch"], low=0),
             )
 
@@ -266,9 +257,7 @@ class _Content:
         if self.optimizer is not None:
             optimizer.take_settings(self.optimizer)
         _put(trainer, self.tensors)
-        state = trainer.state()
-        state.step, state.epoch = self.step, self.epoch
-        state.averaged_from = self.averaged_from
+        trainer.state().take_counts(self.counts)
         if self.adapted:
             model.learned()
 

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from fastmlp.model import Sequential
-    from fastmlp.optimizer_base import Optimizer
+    from fastmlp.optimizer_base import Optimizer, OptimizerState
     from fastmlp.parameters import ParameterSpec
 
 FORMAT = 2
@@ -215,8 +215,7 @@ def load_optimizer(path: str | os.PathLike[str], model: Sequential) -> Optimizer
             )
         for name, vector in vectors.items():
             _read_values(file, OPTIMIZER + name, vector.array())
-        state.step, state.epoch = found.step, found.epoch
-        state.averaged_from = found.averaged_from
+        state.take_counts(found.counts)
     return optimizer
 
 
@@ -243,6 +242,29 @@ def load_metadata(path: str | os.PathLike[str]) -> dict[str, str]:
     with TensorFile(path) as file:
         _read_structure(file)
         return {name: text for name, text in file.metadata.items() if name != METADATA_KEY}
+
+
+# --- an optimizer's state, here and in checkpoints ---
+
+
+def describe_state(
+    optimizer: Optimizer, state: OptimizerState, config: dict[str, Any] | None
+) -> dict[str, Any]:
+    """Return what a description says of an optimizer, whose settings are `config`."""
+    return {
+        "name": optimizer.name,
+        "config": config,
+        "vectors": list(state.vectors()),
+        **state.counts(),
+    }
+
+
+def read_counts(about: Mapping[str, Any]) -> dict[str, int]:
+    """Return `OptimizerState.counts` as `describe_state` wrote them, or raise what they are not."""
+    step = check_integer("step", about["step"], low=0, high=MOST_STEPS)
+    epoch = check_integer("epoch", about["epoch"], low=0, high=MOST_STEPS)
+    averaged_from = check_integer("averaged_from", about.get("averaged_from", 0), low=0, high=step)
+    return {"step": step, "epoch": epoch, "averaged_from": averaged_from}
 
 
 # --- writing ---
@@ -285,15 +307,7 @@ def _describe(
     for name, values in vectors.items():
         if not finite(values):
             raise ValueError(f"an optimizer to be saved must be finite; {name} is not")
-    about = {
-        "name": optimizer.name,
-        "config": config,
-        "vectors": list(state.vectors()),
-        "step": state.step,
-        "epoch": state.epoch,
-        "averaged_from": state.averaged_from,
-    }
-    return about, vectors
+    return describe_state(optimizer, state, config), vectors
 
 
 # --- reading ---
@@ -376,8 +390,8 @@ class _Structure:
         Without state.
     vectors : list of str
         Names of the vectors of its state.
-    step, epoch, averaged_from : int
-        The counts of its state.
+    counts : dict of str to int, or None
+        See `OptimizerState.counts`.
     """
 
     model: Sequential
@@ -386,9 +400,7 @@ class _Structure:
     states: list[ParameterSpec]
     optimizer: Optimizer | None = None
     vectors: Sequence[str] = ()
-    step: int = 0
-    epoch: int = 0
-    averaged_from: int = 0
+    counts: Mapping[str, int] | None = None
 
 
 def _read_structure(file: TensorFile) -> _Structure:
@@ -431,23 +443,14 @@ def _read_optimizer(found: _Structure, about: Any) -> _Structure:
     vectors = about["vectors"]
     if not isinstance(vectors, list) or not all(isinstance(name, str) for name in vectors):
         raise TypeError(f"vectors must be a list of names; got {shown(vectors)}")
-    step = check_integer("step", about["step"], low=0, high=MOST_STEPS)
-    epoch = check_integer("epoch", about["epoch"], low=0, high=MOST_STEPS)
-    averaged_from = check_integer("averaged_from", about.get("averaged_from", 0), low=0, high=step)
+    counts = read_counts(about)
     optimizer = None
     if about["config"] is not None:  # as where a checkpoint could not hold a setting
         optimizer = from_config(about["config"])
         optimizer.check_groups(spec.name for spec in found.parameters)
         if not set(optimizer.slots) <= set(vectors):
             raise ValueError(f"{optimizer.name} keeps {optimizer.slots}; got {shown(vectors)}")
-    return replace(
-        found,
-        optimizer=optimizer,
-        vectors=vectors,
-        step=step,
-        epoch=epoch,
-        averaged_from=averaged_from,
-    )
+    return replace(found, optimizer=optimizer, vectors=vectors, counts=counts)
 
 
 def _read_values(

@@ -168,6 +168,15 @@ class OptimizerState:
         vectors = dict(zip(self.names, self.slots, strict=True))
         return vectors if self.average is None else {**vectors, "average": self.average}
 
+    def counts(self) -> dict[str, int]:
+        """Return all numbers that training changes, by name."""
+        return {"step": self.step, "epoch": self.epoch, "averaged_from": self.averaged_from}
+
+    def take_counts(self, counts: Mapping[str, int]) -> None:
+        """Go on from what `counts` returned."""
+        for name, number in counts.items():
+            setattr(self, name, number)
+
     def begin_average(self, model: Any) -> None:
         """See to it that there is a moving average; a new one begins with the next update."""
         if self.average is None:
