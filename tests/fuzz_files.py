@@ -1,4 +1,4 @@
-"""Mutate model files and see that each loads or is refused; `test_files_more.py` runs a sample.
+"""Mutate model files and see that each loads or is refused; `test_files_hostile.py` runs a sample.
 
     python tests/fuzz_files.py --count 1000000
 

@@ -13,6 +13,7 @@ import fastmlp as fm
 import interrupted
 from fastmlp import callbacks, files
 from fastmlp.tensorfile import TensorFile
+from saved import join, split
 
 
 class Stop(Exception):
@@ -426,17 +427,6 @@ class TestTrainer:
         network().save(path)
         with pytest.raises(fm.ModelFormatError, match="no checkpoint"):
             fm.Trainer(network()).load_checkpoint(path)
-
-
-def split(path):
-    content = path.read_bytes()
-    (length,) = struct.unpack("<Q", content[:8])
-    return json.loads(content[8 : 8 + length]), content[8 + length :]
-
-
-def join(path, header, data):
-    text = json.dumps(header).encode()
-    path.write_bytes(struct.pack("<Q", len(text)) + text + data)
 
 
 def at(*keys, value):

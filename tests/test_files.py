@@ -1,45 +1,25 @@
-"""Model files: what comes back, what is refused, and that a save is all or nothing."""
+"""Model files: what comes back, also of earlier formats, what is refused, all-or-nothing saves."""
 
 import json
 import os
 import struct
 import tracemalloc
+from pathlib import Path
 
 import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from fastmlp import errors, files, initializers, layers, model
+import fastmlp as fm
+from fastmlp import errors, files, initializers, layers, model, tensorfile
+from saved import join, make, split
 
-
-def make(dtype="float32", seed=3):
-    stack = [
-        layers.Standardize(),
-        layers.Dense(4, "tanh"),
-        layers.Dense(5, "leaky_relu", bias=False),
-        layers.Dense(2, "softmax", initializer="normal"),
-    ]
-    stack[1].trainable = False
-    network = model.Sequential(stack, 3, dtype=dtype, seed=seed)
-    network.adapt(np.random.default_rng(0).normal(size=(20, 3)) * [1, 10, 100] + [0, 5, -5])
-    return network
+DATA = Path(__file__).resolve().parent / "data"
 
 
 @pytest.fixture
 def path(tmp_path):
     return tmp_path / "model.safetensors"
-
-
-def split(path):
-    """Take a safetensors file apart: its header as Python objects, and the bytes behind it."""
-    content = path.read_bytes()
-    (length,) = struct.unpack("<Q", content[:8])
-    return json.loads(content[8 : 8 + length]), content[8 + length :]
-
-
-def join(path, header, data):
-    text = header if isinstance(header, bytes) else json.dumps(header).encode()
-    path.write_bytes(struct.pack("<Q", len(text)) + text + data)
 
 
 class TestRoundTrip:
@@ -362,3 +342,65 @@ class TestLoading:
         finally:
             tracemalloc.stop()
         assert peak < 8 << 20
+
+
+class TestMetadata:
+    def test_comes_back(self, path):
+        about = {"classes": '["ja", "nein", "\U0001f600"]', "": ""}
+        make().save(path, metadata=about)
+        assert fm.load_metadata(path) == about
+        make().save(path)
+        assert fm.load_metadata(path) == {}
+
+    @pytest.mark.parametrize(
+        ("metadata", "exception", "message"),
+        [
+            ("text", TypeError, "mapping"),
+            ({"a": 1}, TypeError, "strings"),
+            ({1: "a"}, TypeError, "strings"),
+            ({"fastmlp": "{}"}, ValueError, "holds the model"),
+            ({"a": "\ud800"}, ValueError, "Unicode"),
+            ({"a": "x" * (1 << 20)}, ValueError, "1,048,576"),
+        ],
+    )
+    def test_is_checked(self, path, metadata, exception, message):
+        with pytest.raises(exception, match=message):
+            make().save(path, metadata=metadata)
+        assert not path.exists()
+
+
+class TestEarlierFormats:
+    """One file for each format, as the version that introduced it wrote it."""
+
+    @pytest.mark.parametrize("number", range(1, files.FORMAT + 1))
+    def test_loads(self, number):
+        path = DATA / f"model_format_{number}.safetensors"
+        network = fm.load(path)
+        assert [type(layer).__name__ for layer in network.layers] == [
+            "Standardize",
+            *["Dense"] * 3,
+        ]
+        x = np.linspace(-1, 1, 24).reshape(8, 3) * [1, 10, 100]
+        expected = [[0.47990033, 0.52009964], [0.47588044, 0.52411956]]
+        got = network.predict(x[:2], backend="reference")
+        np.testing.assert_allclose(got, expected, rtol=4e-7)
+        with tensorfile.TensorFile(path) as file:
+            assert files.read_description(file)["format"] == number
+
+    def test_the_second_has_an_optimizer(self):
+        path = DATA / "model_format_2.safetensors"
+        network = fm.load(path)
+        optimizer = fm.load_optimizer(path, network)
+        assert (
+            optimizer.config()
+            == fm.AdamW(lr=0.01, groups=[("*.bias", {"weight_decay": 0.0})]).config()
+        )
+        state = optimizer.state_for(network)
+        assert (state.step, state.epoch) == (6, 3)
+        assert all(slot.array().any() for slot in state.slots)
+        assert fm.load_metadata(path) == {"note": "format 2"}
+
+    def test_a_model_alone_is_written_in_the_first(self, path):
+        make().save(path)
+        with tensorfile.TensorFile(path) as file:
+            assert files.read_description(file)["format"] == 1
