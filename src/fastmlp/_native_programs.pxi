@@ -30,6 +30,14 @@ cdef int _element_type(const char *format, Py_ssize_t itemsize) noexcept:
     return -1
 
 
+cdef Py_buffer *_opened_next(x, Py_buffer *views, int *count, int flags) except NULL:
+    """Open an array's buffer as the next one of some views."""
+    cdef Py_buffer *view = &views[count[0]]
+    PyObject_GetBuffer(x, view, PyBUF_FORMAT | PyBUF_STRIDES | flags)
+    count[0] += 1
+    return view
+
+
 def reads_in_place(x, int bits):
     """Return whether a program can read the rows of a two-dimensional array where they stand."""
     cdef Py_buffer view
@@ -114,7 +122,7 @@ cdef class Program:
         for i, base in enumerate(self.bases):
             self.program.base[i] = base.data
             self.program.base_size[i] = base.nbytes
-        for i in range(4):
+        for i in range(FM_SOURCES):
             self.columns[i] = columns[i] if i < len(columns) else -1
         self.result_columns = result_columns
         self.rows = rows
@@ -210,6 +218,7 @@ cdef class Program:
         """
         cdef fm_call call
         cdef Py_buffer views[9]
+        cdef Py_buffer *view
         cdef int n_views = 0, i
         cdef int64_t needed = last * self.rows, full, reached
         memset(&call, 0, sizeof(call))
@@ -217,7 +226,7 @@ cdef class Program:
             full = epoch_rows // self.rows
             if (rest.rows != epoch_rows - full * self.rows or rest.program.n_threads != self.program.n_threads
                     or rest.program.bits != self.program.bits or self.result_columns > 0
-                    or any([rest.columns[i] != self.columns[i] for i in range(4)]) or seconds is not None):
+                    or any([rest.columns[i] != self.columns[i] for i in range(FM_SOURCES)]) or seconds is not None):
                 raise ValueError("the program of the rest does not go with the other one")
             needed = last // (full + 1) * epoch_rows + last % (full + 1) * self.rows
             call.rest, call.epoch_rows = &rest.program, epoch_rows
@@ -228,53 +237,43 @@ cdef class Program:
             raise ValueError("first and last are not a range")
         try:
             if order is not None:
-                PyObject_GetBuffer(order, &views[n_views], PyBUF_FORMAT | PyBUF_STRIDES)
-                n_views += 1
-                if views[0].len // views[0].itemsize < needed or views[0].strides[0] != views[0].itemsize:
+                view = _opened_next(order, views, &n_views, 0)
+                if view.len // view.itemsize < needed or view.strides[0] != view.itemsize:
                     raise ValueError("the order is shorter than the mini-batches, or not contiguous")
-                call.n_rows = views[0].len // views[0].itemsize
-                if views[0].itemsize == 4:
-                    call.order32 = <const uint32_t *>views[0].buf
-                elif views[0].itemsize == 8:
-                    call.order64 = <const uint64_t *>views[0].buf
+                call.n_rows = view.len // view.itemsize
+                if view.itemsize == 4:
+                    call.order32 = <const uint32_t *>view.buf
+                elif view.itemsize == 8:
+                    call.order64 = <const uint64_t *>view.buf
                 else:
                     raise ValueError("the order must be uint32 or uint64")
-            for i in range(4):
+            for i in range(FM_SOURCES):
                 if self.columns[i] >= 0:
                     if i >= len(sources):
                         raise ValueError("the program reads more sources than there are")
                     n_views += self.fill(&call, i, sources[i], &views[n_views], 0 if order is not None else needed)
             if hyper is not None:
-                PyObject_GetBuffer(hyper, &views[n_views], PyBUF_FORMAT | PyBUF_STRIDES)
-                n_views += 1
-                call.hyper = <const double *>views[n_views - 1].buf
-                call.hyper_stride = views[n_views - 1].strides[0] // 8
-                if (views[n_views - 1].ndim != 2 or views[n_views - 1].shape[0] < last - first
-                        or views[n_views - 1].shape[1] < FM_HYPER or views[n_views - 1].itemsize != 8):
+                view = _opened_next(hyper, views, &n_views, 0)
+                if (view.ndim != 2 or view.shape[0] < last - first or view.shape[1] < FM_HYPER
+                        or view.itemsize != 8):
                     raise ValueError("hyper is too small")
+                call.hyper, call.hyper_stride = <const double *>view.buf, view.strides[0] // 8
             if losses is not None:
-                PyObject_GetBuffer(losses, &views[n_views], PyBUF_FORMAT | PyBUF_STRIDES | PyBUF_WRITABLE)
-                n_views += 1
-                call.losses = <double *>views[n_views - 1].buf
-                if (views[n_views - 1].len < last * 8 or views[n_views - 1].itemsize != 8
-                        or views[n_views - 1].strides[0] != 8):
+                view = _opened_next(losses, views, &n_views, PyBUF_WRITABLE)
+                if view.len < last * 8 or view.itemsize != 8 or view.strides[0] != 8:
                     raise ValueError("losses is too small")
+                call.losses = <double *>view.buf
             if self.result_columns > 0:
-                PyObject_GetBuffer(out, &views[n_views], PyBUF_FORMAT | PyBUF_STRIDES | PyBUF_WRITABLE)
-                n_views += 1
-                call.out = <char *>views[n_views - 1].buf
-                call.out_stride = views[n_views - 1].strides[0]
-                if (views[n_views - 1].ndim != 2 or views[n_views - 1].shape[0] < needed
-                        or views[n_views - 1].shape[1] != self.result_columns
-                        or views[n_views - 1].itemsize != self.program.bits // 8
-                        or views[n_views - 1].strides[1] != views[n_views - 1].itemsize):
+                view = _opened_next(out, views, &n_views, PyBUF_WRITABLE)
+                if (view.ndim != 2 or view.shape[0] < needed or view.shape[1] != self.result_columns
+                        or view.itemsize != self.program.bits // 8 or view.strides[1] != view.itemsize):
                     raise ValueError("out is too small, or has another precision")
+                call.out, call.out_stride = <char *>view.buf, view.strides[0]
             if seconds is not None:
-                PyObject_GetBuffer(seconds, &views[n_views], PyBUF_FORMAT | PyBUF_STRIDES | PyBUF_WRITABLE)
-                n_views += 1
-                call.step_seconds = <double *>views[n_views - 1].buf
-                if views[n_views - 1].len < self.program.n_steps * 8:
+                view = _opened_next(seconds, views, &n_views, PyBUF_WRITABLE)
+                if view.len < self.program.n_steps * 8:
                     raise ValueError("seconds is too small")
+                call.step_seconds = <double *>view.buf
             call.budget = budget
             with nogil:
                 reached = fm_run(&self.program, &call)
