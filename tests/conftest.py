@@ -7,9 +7,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from fastmlp import _native
+from fastmlp.backends import native
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+# Their assertions tell as much as those of the tests.
+pytest.register_assert_rewrite("compiled", "trained")
 
 USABLE = [name for name, trouble in _native.isa_table().items() if not trouble]
 
@@ -33,3 +37,13 @@ def dtype(request: pytest.FixtureRequest) -> str:
 def backend(request: pytest.FixtureRequest) -> str:
     """Run the test once on each backend."""
     return request.param
+
+
+@pytest.fixture
+def native_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let nothing fall back to the reference backend."""
+
+    def refuse(executor: native.Executor) -> None:
+        raise AssertionError("the engine asked the reference backend for help")
+
+    monkeypatch.setattr(native.Executor, "_reference_executor", refuse)

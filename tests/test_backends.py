@@ -1,9 +1,4 @@
-"""The native backend computes what the reference backend defines, within derived bounds.
-
-Both sum in different orders, so an element may differ by one unit in the last place for each
-rounding behind it, measured against the largest element of its array: `Shape.roundings` of them,
-in either backend, for each step that is made.
-"""
+"""The native backend computes what the reference backend defines, within derived bounds."""
 
 from __future__ import annotations
 
@@ -13,26 +8,10 @@ import pytest
 import cases
 import fastmlp as fm
 from fastmlp.backends import native, reference
-from fastmlp.losses import get as get_loss
 from fastmlp.sources import Source
+from trained import assert_near, compare_training, guarded, train
 
 SHAPES = pytest.mark.parametrize("shape", cases.SHAPES, ids=str)
-
-
-def assert_near(actual, expected, shape, dtype, *, steps=1):
-    assert actual.dtype == expected.dtype == dtype
-    assert actual.shape == expected.shape
-    bound = 2 * steps * shape.roundings * np.finfo(dtype).eps
-    scale = max(1e-3, float(np.abs(expected).max()))
-    assert np.abs(actual - expected).max() <= bound * scale
-
-
-def guarded(array):
-    """Return a copy of an array in the middle of NaNs, which would show in any result."""
-    frame = np.full([size + 2 for size in array.shape], np.nan, array.dtype)
-    inside = frame[tuple(slice(1, -1) for _ in array.shape)]
-    inside[...] = array
-    return inside
 
 
 @SHAPES
@@ -64,58 +43,6 @@ def test_predict(shape, dtype, isa):
     assert (frame[-1] == 7.0).all()
     assert_near(out, model.predict(x, backend="reference"), shape, dtype)
     np.testing.assert_array_equal(model.predict(x, batch_size=2), out)
-
-
-def train(kind, model, loss, optimizer, source, batch_size, **settings):
-    """Train for an epoch in two spans; return losses and everything that was changed."""
-    executor = kind(model, get_loss(loss), optimizer, **settings)
-    order = np.random.default_rng(1).permutation(source.n).astype(np.uint32)
-    batches = -(-source.n // batch_size)
-    losses = np.full(batches + 2, np.nan)
-    first = batches // 2
-    executor.train(source, order, batch_size, 0, first, losses[1:-1])
-    executor.train(source, order, batch_size, first, batches, losses[1:-1])
-    assert np.isnan(losses[[0, -1]]).all()
-    state = optimizer.state_for(model)
-    assert state.step == batches
-    slots = {
-        f"slot {name}": slot.array().copy()
-        for name, slot in zip(state.names, state.slots, strict=True)
-    }
-    return {"losses": losses[1:-1], "parameters": model.flat_parameters.array().copy(), **slots}
-
-
-def compare_training(
-    shape,
-    dtype,
-    case,
-    optimizer,
-    output_activation="identity",
-    *,
-    kind=None,
-    weight=None,
-    batches=3,
-    **settings,
-):
-    n_in, n_out = shape.sizes[0], shape.sizes[-1]
-    rows = (batches - 1) * shape.batch + max(shape.batch // 2, 1)
-    x = guarded(cases.inputs(rows, n_in, dtype=dtype))
-    y = cases.targets(kind or case.kind, rows, n_out, dtype=dtype)
-    classes = n_out if y.ndim == 1 else 0
-    source = Source(x, y if classes else guarded(y), weight and weight(rows, n_out), classes)
-    results = []
-    for module in (native, reference):
-        model = cases.mlp(shape, "tanh", output_activation, dtype)
-        results.append(
-            train(module.Executor, model, case.loss, optimizer(), source, shape.batch, **settings)
-        )
-    for name, expected in results[1].items():
-        kind_of = "float64" if name == "losses" else dtype
-        if name == "losses":
-            bound = 2 * batches * shape.roundings * np.finfo(dtype).eps
-            np.testing.assert_allclose(results[0][name], expected, rtol=bound, atol=bound)
-        else:
-            assert_near(results[0][name], expected, shape, kind_of, steps=batches)
 
 
 @SHAPES

@@ -1,18 +1,14 @@
 """The C engine's elementary functions and activations: accuracy, limits, and the same bits.
 
-Each target and precision is compiled into a small filter (csrc/elementary.c) of its own. A target
-that this machine lacks is emulated where that is possible to the bit: AVX-512 by AVX2 instructions
-(csrc/emulate_avx512), NEON by a cross compiler and qemu.
+Each target and precision is compiled (`compiled.py`) into a small filter (csrc/elementary.c) of its
+own.
 """
 
 from __future__ import annotations
 
 import math
-import platform
 import re
-import shutil
 import subprocess
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,19 +16,13 @@ import mpmath
 import numpy as np
 import pytest
 
-from fastmlp import _native
+from compiled import COMPILER, CSRC, FLAGS, HERE, TARGETS, X86, read_flags
 from fastmlp.activations import ACTIVATIONS, get
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from numpy.typing import NDArray
-
-HERE = Path(__file__).parent / "csrc"
-CSRC = Path(__file__).parent.parent / "csrc"
-FLAGS = ["-std=c11", "-O3", "-Wall", "-Wextra", "-Werror", "-ffp-contract=off", "-fno-math-errno"]
-COMPILER = shutil.which("gcc") or shutil.which("clang") or shutil.which("cc")
-X86 = platform.machine().lower() in ("x86_64", "amd64")
 
 pytestmark = pytest.mark.skipif(
     COMPILER is None or not CSRC.is_dir(), reason="needs a C compiler and the C sources"
@@ -42,39 +32,6 @@ pytestmark = pytest.mark.skipif(
 # numbers give at most 2.18.
 ULPS = {"portable": 2.2}
 DTYPES = {32: np.dtype(np.float32), 64: np.dtype(np.float64)}
-
-
-def read_flags() -> dict[str, list[str]]:
-    text = re.sub(r"/\*.*?\*/", "", (CSRC / "isa" / "targets.def").read_text(), flags=re.DOTALL)
-    rows = re.findall(r'FM_TARGET\((\w+), "[^"]*", "([^"]*)"\)', text)
-    return {name: flags.split() for name, flags in rows}
-
-
-@dataclass(frozen=True)
-class Target:
-    """How to compile for a target and how to run the result, or why that is impossible here."""
-
-    header: str
-    compile: tuple[str, ...]
-    run: tuple[str, ...] = ()
-    trouble: str = ""
-
-
-def list_targets() -> dict[str, Target]:
-    flags = read_flags()
-    targets = {
-        name: Target(name, (str(COMPILER), *flags[name]), trouble=trouble)
-        for name, trouble in _native.isa_table().items()
-    }
-    cross, qemu = shutil.which("aarch64-linux-gnu-gcc"), shutil.which("qemu-aarch64-static")
-    if targets["neon"].trouble and cross and qemu:
-        targets["neon"] = Target("neon", (cross, "-static", *flags["neon"]), (qemu,))
-    emulation = (str(COMPILER), "-Wno-psabi", *flags["avx2"], f"-I{HERE / 'emulate_avx512'}")
-    targets["avx512-emulated"] = Target("avx512", emulation, trouble=targets["avx2"].trouble)
-    return targets
-
-
-TARGETS = list_targets() if COMPILER and CSRC.is_dir() else {}
 
 
 class Filters:

@@ -13,10 +13,9 @@ import fastmlp as fm
 from fastmlp import optimizers
 from fastmlp.backends import bound, layout, lowering, native
 from fastmlp.sources import Source
-from test_backends import train
-from test_native import LOSSES, MSE, OPTIMIZERS, PROGRAM, digest, native_only, stacks
+from trained import LOSSES, MSE, OPTIMIZERS, PROGRAM, digest, stacks, train
 
-__all__ = ["native_only"]
+pytestmark = pytest.mark.usefixtures("native_only")
 
 # Bytes before, between and behind matrices. All ones is NaN in either precision, so that a guard
 # which is read shows as well.

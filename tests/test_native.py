@@ -5,8 +5,6 @@ What it computes is compared with the reference backend, as in `test_backends.py
 
 from __future__ import annotations
 
-import hashlib
-
 import numpy as np
 import pytest
 
@@ -15,22 +13,9 @@ import fastmlp as fm
 from fastmlp import _native, activations, losses, optimizers, plan, schedules
 from fastmlp.backends import assembly, native, reference
 from fastmlp.sources import Source
-from test_backends import compare_training, train
+from trained import LOSSES, MSE, OPTIMIZERS, compare_training, digest, stacks, train
 
-MSE = cases.LOSSES["mse"][0]
-OPTIMIZERS = pytest.mark.parametrize("optimizer", cases.params(cases.OPTIMIZERS))
-LOSSES = pytest.mark.parametrize("case", cases.params(cases.LOSSES))
-
-
-@pytest.fixture(autouse=True)
-def native_only(monkeypatch):
-    """Let nothing fall back to the reference backend."""
-
-    def refuse(executor):
-        raise AssertionError("the engine asked the reference backend for help")
-
-    monkeypatch.setattr(native.Executor, "_reference_executor", refuse)
-
+pytestmark = pytest.mark.usefixtures("native_only")
 
 # --- everything is native -------------------------------------------------------------------------
 
@@ -52,20 +37,6 @@ def test_every_definition_has_a_kernel_and_every_kernel_a_case():
     made = {make().kernel for rows in cases.OPTIMIZERS.values() for make in rows}
     # "store" writes gradients out.
     assert of_optimizers == made | {"store"}
-
-
-class Skip(fm.layers.Layer):
-    """x + tanh(x): a value with two readers, and an addition."""
-
-    def emit(self, b, x):
-        z = b.emit("activation", x, name="z", fn=activations.get("tanh"))
-        return b.emit("add", x, z, name="y")
-
-
-def stacks():
-    """Stacks of layers that together reach every operation."""
-    found = {"skip": [fm.Dense(6), Skip(), fm.Dense(3)], "softmax": [fm.Dense(3, "softmax")]}
-    return found | {name: make() for name, make in cases.LAYERS.items()}
 
 
 def test_every_operation_is_lowered():
@@ -400,37 +371,7 @@ def test_a_function_with_everything_frozen():
     np.testing.assert_array_equal(result["parameters"], before)
 
 
-# A loss and an activation that are graph functions.
-PROGRAM = cases.LossCase(
-    fm.graph.loss(lambda y_hat, y: fm.graph.abs(y_hat - y) ** 1.5),
-    "real",
-    (fm.graph.activation(lambda z: z / (1 + fm.graph.abs(z))),),
-)
-
-
 # --- the same bits on any threads -----------------------------------------------------------------
-
-
-def digest(
-    shape, dtype, case, optimizer, output=None, *, weight=None, threads=1, kind=None, **settings
-):
-    """Return the SHA-256 of everything that an epoch of training changes."""
-    rows = 2 * shape.batch + max(shape.batch // 2, 1)
-    y = cases.targets(kind or case.kind, rows, shape.sizes[-1], dtype=dtype)
-    classes = shape.sizes[-1] if y.ndim == 1 else 0
-    source = Source(cases.inputs(rows, shape.sizes[0]), y, weight and weight(rows), classes)
-    model = cases.mlp(shape, "tanh", output or case.outputs[0], dtype)
-    result = train(
-        native.Executor,
-        model,
-        case.loss,
-        optimizer(),
-        source,
-        shape.batch,
-        threads=threads,
-        **settings,
-    )
-    return hashlib.sha256(b"".join(array.tobytes() for array in result.values())).hexdigest()
 
 
 def digests(*args, thorough=False, **kwargs):

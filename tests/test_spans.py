@@ -16,13 +16,12 @@ import pytest
 
 import cases
 import fastmlp as fm
+from compiled import CSRC, FLAGS, HERE, TARGETS, Engine, FilteredProgram
 from fastmlp import _native
 from fastmlp.backends import assembly
-from test_elementary import CSRC, FLAGS, HERE, TARGETS
-from test_instruction_sets import Engine, FilteredProgram
-from test_native import MSE, digest, native_only
+from trained import MSE, digest
 
-__all__ = ["native_only"]
+pytestmark = pytest.mark.usefixtures("native_only")
 
 # Runs a span of 400 mini-batches under a seccomp filter that lets through what the barrier calls
 # and what ends the process; anything else kills it with SIGSYS. The filter holds for all threads.

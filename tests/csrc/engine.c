@@ -1,4 +1,4 @@
-/* The engine with the kernels of one target and precision as a filter, for tests/test_instruction_sets.py: reads a program
+/* The engine with the kernels of one target and precision as a filter, for tests/compiled.py: reads a program
  * and all memory that it works on, runs it, and writes the memory back. Called with an argument, it prints what Python has
  * to know: the size of a step, and the names of operations, activations, losses and optimizers.
  *
