@@ -198,3 +198,18 @@ def test_deep_graphs_need_no_stack():
         return x
 
     assert g.grad(f)(1.0) == pytest.approx(1.0001**5000)
+
+
+def test_no_gradient_flows_into_a_condition():
+    def f(x):
+        return g.where(x, 2 * x, 3 * x).sum()
+
+    np.testing.assert_array_equal(g.grad(f)([-1.0, 0.0, 1.0]), [2.0, 3.0, 2.0])
+
+
+def test_reductions_of_nothing_and_of_numbers():
+    assert g.grad(lambda x: g.mean(x, axis=1).sum())(np.zeros((0, 3))).shape == (0, 3)
+    with pytest.warns(RuntimeWarning):  # NumPy's: the mean of nothing is NaN
+        assert g.grad(g.mean)(np.zeros(0)).shape == (0,)
+    for f in (g.sum, g.max, g.min, g.logsumexp):
+        assert g.grad(lambda x, f=f: f(x * x, axis=0))(3.0) == 6.0

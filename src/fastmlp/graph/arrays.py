@@ -84,7 +84,7 @@ def sum_to(x: object, shape: tuple[int, ...]) -> Node:
 
 
 def _axes(axis: Axis, ndim: int) -> tuple[int, ...]:
-    if axis is None:
+    if axis is None or ndim == 0:  # NumPy lets a number have axis 0 and -1
         return tuple(range(ndim))
     return tuple(a % ndim for a in (axis if isinstance(axis, tuple) else (axis,)))
 
@@ -102,7 +102,7 @@ def _sum_back(node: Node, up: Node, i: int) -> Node:
 
 
 def _mean_back(node: Node, up: Node, i: int) -> Node:
-    count = node.parents[0].size // node.size
+    count = node.parents[0].size // (node.size or 1) or 1  # of no elements none receives anything
     return broadcast_to(_with_axes(node, up) * (1.0 / count), node.parents[0].shape)
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fastmlp import error_function
-from fastmlp.graph.node import Node, Operation, apply, register
+from fastmlp.graph.node import Node, Operation, apply, lift, register
 
 if TYPE_CHECKING:
     from fastmlp.graph.program import Builder
@@ -136,10 +136,13 @@ def minimum(a: object, b: object) -> Node:
 def where(condition: object, a: object, b: object) -> Node:
     """Return `a` where the condition holds, `b` elsewhere; the gradient goes the same way.
 
+    A number as condition holds unless it is 0; no gradient flows into a condition.
     The branch that is not taken is computed too; where its derivative is infinite there, the
     product 0 · ∞ is NaN, as in PyTorch.
     """
-    return apply("where", condition, a, b)
+    condition = lift(condition)
+    # A number with a gradient decides as any other: whether it is 0 or not.
+    return apply("where", condition != 0 if condition.differentiable else condition, a, b)
 
 
 # Backward rules: what operand `i` of `node` receives of the gradient `up`, in graph operations.
