@@ -366,6 +366,16 @@ def test_jacobian():
 def test_nested_derivatives_do_not_mix():
     # d/dx [x · d/dy (x + y) at y = x] = d/dx [x · 1]
     assert g.grad(lambda x: x * g.grad(lambda y: x + y)(x))(3.0) == 1.0
+    # d/dx [d/dy (x² · y) at y = 2] = d/dx [x²]: what comes from outside is no number there.
+    assert g.grad(lambda x: g.grad(lambda y: x**2 * y)(2.0))(3.0) == 6.0
+    (slope,) = g.grad(lambda x: g.value_and_grad(lambda y: x**2 * y, (0,))(2.0)[1][0], (0,))(3.0)
+    assert slope == 6.0
+
+
+def test_results_can_be_written():
+    gradient = g.grad(g.sum)([1.0, 2.0])
+    gradient *= 0.5
+    np.testing.assert_array_equal(gradient, [0.5, 0.5])
 
 
 def test_functions_that_ignore_their_argument():
@@ -377,6 +387,10 @@ def test_transform_errors():
         g.grad(lambda x: x * 2)([1.0, 2.0])
     with pytest.raises(ValueError, match="argnums"):
         g.grad(lambda x: x, argnums=1)(1.0)
+    with pytest.raises(ValueError, match="argnums"):
+        g.grad(lambda x: x, argnums="x")(1.0)
+    with pytest.raises(ValueError, match=r"argnums must name .* of the 0 given"):
+        g.hvp(lambda x: x * x)(1.0)  # v is missing
     with pytest.raises(ValueError, match=r"v must have the shape \(2,\) of x"):
         g.hvp(lambda x: (x * x).sum())([1.0, 2.0], [1.0])
     with pytest.raises(TypeError, match="argnums"):

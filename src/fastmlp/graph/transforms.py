@@ -25,25 +25,38 @@ def argument_names(f: Callable[..., Any], count: int) -> list[str]:
     return [names[i] if i < len(names) else f"x{i}" for i in range(count)]
 
 
+def _depends_on_others(output: Node, variables: Sequence[Node]) -> bool:
+    """Return whether a node has derivatives with respect to other variables than these."""
+    seen = set(map(id, variables))
+    stack = [output]
+    while stack:
+        node = stack.pop()
+        if id(node) in seen or not node.differentiable:
+            continue
+        if node.operation == "variable":
+            return True
+        seen.add(id(node))
+        stack.extend(node.parents)
+    return False
+
+
 class Call:
     """One call of a function with some arguments made variables."""
 
     def __init__(
         self, f: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any], argnums: Any
     ) -> None:
-        positions = (argnums,) if isinstance(argnums, int) else tuple(argnums)
-        bad = [p for p in positions if not -len(args) <= p < len(args)]
-        if bad or not positions:
+        self.single = isinstance(argnums, (int, np.integer))
+        positions = (argnums,) if self.single else tuple(argnums)
+        if not positions or any(p not in range(-len(args), len(args)) for p in positions):
             raise ValueError(
-                f"argnums must name positional arguments, 0 to {len(args) - 1}; got {argnums!r}"
+                f"argnums must name positional arguments, counted from 0, of the {len(args)} "
+                f"given; got {argnums!r}"
             )
-        self.single = isinstance(argnums, int)
         positions = tuple(p % len(args) for p in positions)
         names = argument_names(f, len(args))
         given = list(args)
         self.variables: list[Node] = []
-        # Nodes come in when derivatives are nested; then nodes go out.
-        self.nested = any(isinstance(arg, Node) for arg in args)
         for p in positions:
             if isinstance(given[p], Node):
                 # A node of one's own: the gradient of this argument must not count the other
@@ -54,12 +67,16 @@ class Call:
                 given[p] = variable(given[p], names[p])
             self.variables.append(given[p])
         self.output = lift(f(*given, **kwargs))
+        # Where derivatives are nested, nodes come in, as arguments or from outside: nodes go out.
+        self.nested = any(isinstance(arg, Node) for arg in args) or _depends_on_others(
+            self.output, self.variables
+        )
         if self.output.dtype.kind != "f":
             raise TypeError(f"f must return a real node; got {shown(self.output)}")
         self.function = getattr(f, "__name__", "f").replace("<lambda>", "f")
 
     def out(self, node: Node) -> Any:
-        return node if self.nested else node.value[()]
+        return node if self.nested else node.value.copy()[()]
 
     def outs(self, nodes: Sequence[Node]) -> Any:
         results = tuple(self.out(node) for node in nodes)
@@ -91,7 +108,8 @@ def value_and_grad(
     callable
         Takes the arguments of `f`; returns ``(value, gradient)``, NumPy numbers and arrays.
         The gradient has the argument's shape; a tuple of them if `argnums` is a sequence.
-        Called on nodes it returns nodes, so that derivatives can be nested.
+        Where an argument is a node, or `f` uses a variable from outside, it returns nodes, so
+        that derivatives can be nested.
 
     Raises
     ------
