@@ -310,6 +310,10 @@ def test_numpy_functions_on_nodes():
         (np.array([1.0, 0.3]) >= x, x <= [1.0, 0.3]),
         (np.concatenate([x, x]), g.concatenate([x, x])),
         (np.eye(2) @ x, x),
+        (np.square(x), x**2),
+        (np.amax(x) - np.amin(x), x.max() - x.min()),
+        (x.reshape(np.int64(1), np.int64(2)).reshape(np.int64(2)), x),
+        (x.reshape(2, 1).transpose(np.int64(1), np.int64(0)).T, x.reshape([2, 1])),
     ]:
         np.testing.assert_array_equal(of_numpy.value, own.value)
 
@@ -328,6 +332,17 @@ def test_values_cannot_be_written():
     for node in (x, x + 1, x[:2]):
         with pytest.raises(ValueError, match="read-only"):
             node.value[0] = 5
+
+
+def test_values_are_those_computed_with():
+    w = np.array([1.0, 2.0])
+    f = (g.variable(w, "w") * g.constant(w)).sum()
+    with pytest.raises(TypeError, match=r"np\.subtract .* \.value"):
+        w -= f
+    w -= 1.0  # as in a step of descent, between the function and its gradient
+    assert f.backward().item() == 5.0
+    (product,) = f.parents
+    np.testing.assert_array_equal([node.gradient.value for node in product.parents[:1]], [[1, 2]])
 
 
 def test_iteration_and_length():

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fastmlp.graph.elementwise import exp, where
+from fastmlp.graph.elementwise import exp, square, where
 from fastmlp.graph.node import NUMPY_FUNCTIONS, Node, Operation, apply, lift, register
 
 if TYPE_CHECKING:
@@ -289,11 +289,16 @@ NUMPY_FUNCTIONS.update(
         np.sum: sum,
         np.mean: mean,
         np.max: max,
+        np.amax: max,
         np.min: min,
+        np.amin: min,
         np.reshape: reshape,
         np.transpose: transpose,
         np.concatenate: concatenate,
         np.broadcast_to: broadcast_to,
         np.where: where,
+        np.square: square,
+        np.greater: lambda a, b: apply("less", b, a),
+        np.greater_equal: lambda a, b: apply("less_equal", b, a),
     }
 )

@@ -8,6 +8,7 @@ others is one object, and its gradient is the sum over its readers.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -65,11 +66,10 @@ class Operation:
     logical: bool = False
 
 
-# The registry, by name and by NumPy function. It is filled while the package is imported
-# (elementwise.py, arrays.py) and only read afterwards.
+# The registry, by name. It is filled while the package is imported (elementwise.py, arrays.py)
+# and only read afterwards.
 OPERATIONS: dict[str, Operation] = {}
-_BY_NUMPY: dict[Callable[..., Any], str] = {}
-# NumPy's functions that are no ufuncs, such as np.sum, by the function here that stands for them.
+# What stands here for a function of NumPy.
 NUMPY_FUNCTIONS: dict[Callable[..., Any], Callable[..., Any]] = {}
 
 
@@ -77,7 +77,7 @@ def register(operation: Operation) -> None:
     """Add a row to the registry."""
     OPERATIONS[operation.name] = operation
     for function in operation.numpy:
-        _BY_NUMPY[function] = operation.name
+        NUMPY_FUNCTIONS[function] = partial(apply, operation.name)
 
 
 class Node:
@@ -227,12 +227,12 @@ class Node:
 
     def reshape(self, *shape: int | tuple[int, ...]) -> Node:
         """Return the elements in another shape."""
-        sizes = shape[0] if len(shape) == 1 and not isinstance(shape[0], int) else shape
+        sizes = shape if _integers(shape) else shape[0]
         return apply("reshape", self, shape=tuple(sizes))
 
     def transpose(self, *axes: int | tuple[int, ...]) -> Node:
         """Permute the axes; reverse them all by default."""
-        order = axes[0] if len(axes) == 1 and not isinstance(axes[0], int) else axes
+        order = axes if _integers(axes) else axes[0]
         return apply("transpose", self, axes=tuple(order) if order else None)
 
     def __getitem__(self, key: Any) -> Node:
@@ -340,16 +340,12 @@ class Node:
         )
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **options: Any) -> Any:
-        name = _BY_NUMPY.get(ufunc)
-        if method != "__call__" or options or name is None:
+        if method != "__call__" or options:
             raise TypeError(
-                f"np.{getattr(ufunc, '__name__', ufunc)} is not an operation of fastmlp.graph"
+                f"np.{ufunc.__name__} takes nodes as operands only, in plain calls; to change an "
+                "array in place, as -= does, take the .value of the node"
             )
-        if name == "greater":
-            return apply("less", inputs[1], inputs[0])
-        if name == "greater_equal":
-            return apply("less_equal", inputs[1], inputs[0])
-        return apply(name, *inputs)
+        return self.__array_function__(ufunc, (), inputs, {})
 
     def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> Any:
         if function not in NUMPY_FUNCTIONS:
@@ -370,9 +366,8 @@ class Node:
         return self.graph()._repr_html_()
 
 
-# A comparison has one direction; NumPy has both.
-_BY_NUMPY[np.greater] = "greater"
-_BY_NUMPY[np.greater_equal] = "greater_equal"
+def _integers(sizes: tuple[Any, ...]) -> bool:
+    return all(isinstance(size, (int, np.integer)) for size in sizes)
 
 
 def _index_key(key: Any) -> Any:
@@ -399,10 +394,11 @@ def _as_value(value: object, what: str, dtype: np.dtype | None = None) -> np.nda
     raise TypeError(f"{what} must be a number or an array of real numbers; got {shown(value)}")
 
 
-def _frozen(array: np.ndarray) -> np.ndarray:
-    view = array.view()
-    view.flags.writeable = False
-    return view
+def _kept(array: np.ndarray) -> np.ndarray:
+    """Return a copy that stays as it is, also when the user's array is changed (w -= …)."""
+    copy = np.array(array)
+    copy.flags.writeable = False
+    return copy
 
 
 def variable(value: object, name: str | None = None) -> Node:
@@ -411,7 +407,8 @@ def variable(value: object, name: str | None = None) -> Node:
     Parameters
     ----------
     value : array_like
-        A number, vector, matrix or array; float32 stays, everything else becomes float64.
+        A number, vector, matrix or array, which is copied; float32 stays, everything else
+        becomes float64.
     name : str, optional
         Name in messages, drawings and traces.
 
@@ -423,7 +420,7 @@ def variable(value: object, name: str | None = None) -> Node:
     array = _as_value(value, "value")
     if array.dtype.kind == "b":
         array = array.astype(np.float64)
-    return Node(_frozen(array), "variable", name=name, differentiable=True)
+    return Node(_kept(array), "variable", name=name, differentiable=True)
 
 
 def constant(value: object, name: str | None = None) -> Node:
@@ -431,7 +428,7 @@ def constant(value: object, name: str | None = None) -> Node:
 
     Parameters and errors are those of `variable`; boolean arrays stay conditions.
     """
-    return Node(_frozen(_as_value(value, "value")), "constant", name=name)
+    return Node(_kept(_as_value(value, "value")), "constant", name=name)
 
 
 def lift(value: object, dtype: np.dtype | None = None) -> Node:
