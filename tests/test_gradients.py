@@ -260,6 +260,14 @@ def test_numerical_gradient_of_scalars_lists_and_integers():
     np.testing.assert_allclose(gradient, [2.0, 4.0], rtol=1e-9)
 
 
+def test_numerical_gradient_of_a_graph():
+    def f(x):
+        return fm.graph.sum(fm.graph.sigmoid(x) * x)
+
+    x = [0.5, -2.0]
+    np.testing.assert_allclose(fm.numerical_gradient(f, x), fm.grad(f)(x), rtol=1e-9)
+
+
 @pytest.mark.parametrize(
     ("arguments", "settings", "exception", "message"),
     [

@@ -71,7 +71,7 @@ def charts(model, digits, plane):
     x, y = digits
     u, v = plane
     targets = v.astype(float)
-    curve = descent.minimize(lambda x: x**4 - x, 2.0, fm.SGD(lr=0.05), 10)
+    curve = descent.minimize(lambda x: (x**4).named("x⁴") - x, 2.0, fm.SGD(lr=0.05), 10)
     return {
         "descent on a curve": lambda ax: pictures.descent(curve, ax),
         "descent on contours": lambda ax: pictures.descent(paths(), ax),

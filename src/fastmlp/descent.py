@@ -217,8 +217,9 @@ class _Evaluation:
     def _takes_nodes(self, x: np.ndarray) -> bool:
         try:
             return isinstance(self.f(lift(x.copy())), Node)
-        except TypeError:
-            # A function of plain arrays refuses nodes; a mistake in it is met again below.
+        except Exception:
+            # A function of plain arrays may fail on nodes in any way, such as for want of x.dot; a
+            # mistake in it is met again below.
             return False
 
     def at(self, x: np.ndarray) -> Point:

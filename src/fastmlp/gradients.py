@@ -11,6 +11,7 @@ from fastmlp import losses
 from fastmlp.activations import Identity
 from fastmlp.errors import check_integer, check_number, choose, shown
 from fastmlp.evaluation import Evaluator
+from fastmlp.graph.node import Node
 from fastmlp.sources import as_real_array
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ def numerical_gradient(
     Parameters
     ----------
     f : callable
-        From an array like `x` to a number.
+        From an array like `x` to a number; it may be written in graph operations.
     x : array_like
         Where; of any shape. It is not changed.
     method : {"central", "forward"}
@@ -80,7 +81,8 @@ def numerical_gradient(
     weights = _CENTRAL if method == "central" else ((0, -1.0), (1, 1.0))
 
     def value(moved: np.ndarray) -> float:
-        result = np.asarray(f(moved))
+        result = f(moved)
+        result = np.asarray(result.value if isinstance(result, Node) else result)
         if result.size != 1 or result.dtype.kind not in "fiub":
             raise TypeError(f"f must return a number; got {shown(result)}")
         return float(result.reshape(()))

@@ -144,7 +144,7 @@ def _value(f: Callable[..., Any], point: np.ndarray, shape: tuple[int, ...]) -> 
     point = np.reshape(point, shape)
     try:
         result = f(point)
-    except TypeError:
+    except (TypeError, AttributeError):
         result = f(lift(point))  # written for nodes alone
     result = result[0] if isinstance(result, tuple) else result
     return float(result.item() if isinstance(result, Node) else np.asarray(result).reshape(()))
