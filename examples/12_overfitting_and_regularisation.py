@@ -2,9 +2,9 @@
 Overfitting and regularisation
 ==============================
 
-250 digits, 40 of them with a wrong label. A large network learns even those by heart, and pays
-for it on digits that it has not seen. A penalty on the weights, dropout, or stopping in time, keeps
-it from that.
+250 digits, 40 of them with a label drawn at random. A large network learns even those by heart,
+and pays for it on digits that it has not seen. A penalty on the weights, dropout, or stopping in
+time, keeps it from that.
 """
 
 import matplotlib.pyplot as plt
