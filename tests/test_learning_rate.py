@@ -84,6 +84,8 @@ def test_a_loss_that_does_not_fall():
     test = find(steps=200, lowest=1e-12, highest=1e-10)
     assert test.suggestion is None
     assert "did not fall" in repr(test)
+    # Nor does one that blows up at once, however far it was from where it then came to.
+    assert LearningRateTest([1e-6, 1.1e-6], [1.0, 1e30], 20).suggestion is None
 
 
 def test_smoothing_does_not_move_a_line():

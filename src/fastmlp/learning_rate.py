@@ -72,10 +72,10 @@ class LearningRateTest:
         self.learning_rates = np.asarray(learning_rates, np.float64)
         self.losses = np.asarray(losses, np.float64)
         self.smoothed = _smoothed(self.losses, width)
-        first = self.losses[:width]
         # At the very ends there is nothing to smooth with: a lucky mini-batch would win.
         end = min(width // 4, (len(self.losses) - 1) // 2)
         best = end + int(self.smoothed[end : len(self.losses) - end].argmin())
+        first = self.losses[: min(width, max(best, 1))]  # what comes after is no fall
         fall = first.mean() - self.smoothed[best]
         noise = self.losses[: max(width, len(self.losses) // 3)].std() / np.sqrt(width)
         learned = fall > max(_LEAST_FALL * abs(first.mean()), _LEAST_ERRORS * noise)
