@@ -158,6 +158,16 @@ def test_divergence_is_shown(plane):
     )
 
 
+@pytest.mark.parametrize(("metric", "best"), [("accuracy", 1), ("mae", 3), ("loss", 3), ("own", 3)])
+def test_overfitting_marks_the_best_epoch(metric, best):
+    history = fm.history.History()
+    for value in (0.9, 0.8, 0.7):
+        history.add({metric: 1.0, f"val_{metric}": value}, 0.0, 1)
+    ax = pictures.overfitting({"falling": history}, metric=metric)
+    (dot,) = (line for line in ax.lines if line.get_marker() == "o")
+    assert dot.get_xdata().tolist() == [best]
+
+
 def test_models_are_left_alone(plane):
     x, labels = plane
     y = labels.astype(float)

@@ -256,13 +256,9 @@ class _Monitor(_Speaker):
     def _greater(self) -> bool:
         if self.mode != "auto":
             return self.mode == "max"
-        from fastmlp.metrics import METRICS
+        from fastmlp.metrics import greater_is_better
 
-        name = self.monitor.removeprefix("val_")
-        for prefix in (name, name.rpartition("_")[0], "top_k" if name.startswith("top_") else ""):
-            if prefix in METRICS:
-                return METRICS[prefix].greater_is_better
-        return False
+        return bool(greater_is_better(self.monitor.removeprefix("val_")))
 
 
 class EarlyStopping(_Monitor):

@@ -508,6 +508,14 @@ def get(metric: str | Metric | MetricFunction) -> Metric:
     return resolve("metric", metric, METRICS, Metric)
 
 
+def greater_is_better(label: str) -> bool | None:
+    """Return whether greater values are better of what a history calls so; None if unknown."""
+    for name in (label, label.rpartition("_")[0], "top_k" if label.startswith("top_") else ""):
+        if name in METRICS:
+            return METRICS[name].greater_is_better
+    return None
+
+
 def from_config(config: Mapping[str, Any]) -> Metric:
     """Return the metric that `Metric.config()` described.
 

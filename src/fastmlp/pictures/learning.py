@@ -8,6 +8,7 @@ import numpy as np
 
 from fastmlp.callbacks import Callback
 from fastmlp.errors import DivergenceError, check_integer, choose
+from fastmlp.metrics import greater_is_better
 from fastmlp.pictures.canvas import COLOURS, DASHES, axes, finish
 
 if TYPE_CHECKING:
@@ -280,8 +281,9 @@ def overfitting(
         colour = COLOURS[k % len(COLOURS)]
         ax.plot(epochs, training, color=colour, ls="--", lw=1.2)
         ax.plot(epochs, validation, color=colour, lw=2, label=name)
-        # Accuracies rise, losses fall.
-        rises = metric != "loss" and np.nanmean(validation[-3:]) > validation[0]
+        rises = greater_is_better(metric)
+        if rises is None:  # a loss falls, a metric of one's own goes where it learns to go
+            rises = metric != "loss" and np.nanmean(validation[-3:]) > validation[0]
         best = int(np.nanargmax(validation) if rises else np.nanargmin(validation))
         ax.plot(epochs[best], validation[best], "o", color=colour, ms=8, mec="white")
     ax.plot([], [], color="0.4", ls="--", lw=1.2, label="(dashed: training)")
