@@ -383,8 +383,17 @@ def test_nested_derivatives_do_not_mix():
     assert g.grad(lambda x: x * g.grad(lambda y: x + y)(x))(3.0) == 1.0
     # d/dx [d/dy (x² · y) at y = 2] = d/dx [x²]: what comes from outside is no number there.
     assert g.grad(lambda x: g.grad(lambda y: x**2 * y)(2.0))(3.0) == 6.0
+    assert g.grad(lambda x: g.grad(lambda y: x**2 * y**2)(2.0))(3.0) == 24.0
+    assert g.grad(lambda x: g.hvp(lambda y: x * y**3)(2.0, 1.0))(3.0) == 12.0
     (slope,) = g.grad(lambda x: g.value_and_grad(lambda y: x**2 * y, (0,))(2.0)[1][0], (0,))(3.0)
     assert slope == 6.0
+
+
+def test_hessian_products_depend_on_the_vector():
+    # f = Σx⁴ has H·v = 12x²v, and ‖H·v‖² the gradient 2·144x⁴v.
+    product = g.hvp(lambda x: (x**4).sum())
+    gradient = g.grad(lambda v: (product([1.0, 2.0], v) ** 2).sum())([1.0, -1.0])
+    np.testing.assert_array_equal(gradient, [288.0, -288.0 * 16])
 
 
 def test_results_can_be_written():

@@ -150,8 +150,11 @@ class GradientReport:
     checks : tuple of GradientCheck
         One for each parameter, and one for the input.
     loss : float
+        At the model's parameters.
     tolerance : float
+        The one that was asked for.
     backend : str
+        Whose gradients were checked.
     """
 
     checks: tuple[GradientCheck, ...]
@@ -161,6 +164,7 @@ class GradientReport:
 
     @property
     def passed(self) -> bool:
+        """Whether all checks passed."""
         return all(check.passed for check in self.checks)
 
     def __bool__(self) -> bool:

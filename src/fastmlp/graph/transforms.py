@@ -80,6 +80,9 @@ class Call:
 
     def outs(self, nodes: Sequence[Node]) -> Any:
         results = tuple(self.out(node) for node in nodes)
+        for x in self.variables:
+            if not x.parents:  # for whoever differentiates the results, it is a number
+                x.operation = "constant"
         return results[0] if self.single else results
 
     def scalar(self, what: str) -> Node:
@@ -216,6 +219,7 @@ def hvp(f: Callable[..., Any], argnums: int = 0) -> Callable[..., Any]:
     def product(*args: Any, **kwargs: Any) -> Any:
         *point, vector = args
         call = Call(f, point, kwargs, argnums)
+        call.nested |= isinstance(vector, Node)
         (x,) = call.variables
         v = lift(vector, x.dtype)
         if v.shape != x.shape:
