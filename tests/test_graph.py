@@ -276,6 +276,8 @@ def test_mismatch_names_both_nodes():
         g.concatenate([w, b])
     with pytest.raises(IndexError, match=r"b of shape \(4,\) with key=7"):
         b[7]
+    with pytest.raises(IndexError, match=r"cannot take the variable of shape \(4,\) with key=7"):
+        g.variable(np.ones(4))[7]
     with pytest.raises(ValueError, match=r"reshape cannot take W of shape \(2, 3\)"):
         w.reshape(4)
 

@@ -478,7 +478,7 @@ def describe(node: Node, depth: int = 3) -> str:
     if not node.parents:
         if node.size == 1 and not node.symbolic:
             return f"{node._value.item():.4g}"
-        return f"the {node.operation} of shape {node.shape}"
+        return f"the {node.operation}"
     if depth == 0:
         return "…"
     operation = OPERATIONS[node.operation]
