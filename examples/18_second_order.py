@@ -40,5 +40,5 @@ for name, optimizer in optimizers.items():
     print(f"{name}: mean squared error {history.history['loss'][-1]:.1e}")
 right.set(xlabel="iteration", ylabel="mean squared error", title="a network of 49 weights")
 right.legend(frameon=False)
-print("See: as many looks at the same data, and an error smaller by orders of magnitude.")
+print("See: as many steps on the same data, and an error smaller by orders of magnitude.")
 plt.show()
