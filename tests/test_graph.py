@@ -254,6 +254,7 @@ def test_local_gradients():
     left, right = g.local_gradients(x * 3.0)
     np.testing.assert_array_equal(left, [3.0, 3.0])
     assert right is None
+    assert g.local_gradients(x[:0])[0].shape == (0, 2)
     assert g.local_gradients(x) == ()
     assert g.local_gradients(x < 1) == (None, None)
 

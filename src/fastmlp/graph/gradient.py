@@ -169,7 +169,7 @@ def local_gradients(node: Node) -> tuple[np.ndarray | None, ...]:
                 sum_to(operation.backward(node, seed, position), parent.shape).value
                 for seed in unit_seeds(node)
             ]
-            result.append(np.stack(rows).reshape(node.shape + parent.shape))
+            result.append(np.array(rows, node.dtype).reshape(node.shape + parent.shape))
     return tuple(result)
 
 
