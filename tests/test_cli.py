@@ -151,7 +151,8 @@ class TestErrors:
             ("digits --data .", "--data is for mnist"),
             ("digits --target x", "--target is for"),
             ("digits --task values", "--task is for tables"),
-            ("words.csv --task values", "--task values needs numbers as targets; the first is cat"),
+            ("words.csv --task values", "--task values needs numbers .* the first word is cat"),
+            ("gap.csv", "gap.csv, line 3: '' is a missing value"),
             ("parts.csv --task classes", "--task classes needs integers or words"),
             ("digits --test-size 2", "test_size"),
             ("digits --optimizer adan", "did you mean 'adam'"),
@@ -173,7 +174,8 @@ class TestErrors:
     def test_are_one_line_and_leave_nothing(self, capsys, folder, arguments, message):
         (folder / "empty.csv").touch()
         (folder / "same.csv").write_text("1,0\n2,0\n")
-        (folder / "words.csv").write_text("1,cat\n2,dog\n")
+        (folder / "words.csv").write_text("1,1.5\n2,cat\n3,dog\n")
+        (folder / "gap.csv").write_text("1,0.5\n2,0.25\n3,\n")
         (folder / "parts.csv").write_text("1,0.5\n2,0.25\n")
         before = sorted(os.listdir(folder))
         assert cli.main(["train", *arguments.split()]) == 1

@@ -346,7 +346,16 @@ class TestTables:
             ("a\n1\n", None, "two columns"),
             ("a,b\n1,2\n3\n", None, "line 3: 1 values where 2"),
             ("a,b\n1,2\nx,4\n", None, "line 3: 'x' is not a number"),
-            ("a,b\n1,2\nnan,4\n", None, "line 3: a feature is not finite"),
+            ("a,b\n1,2\ninf,4\n", None, "line 3: 'inf' is not finite"),
+            ("a,b\n1,2\n3,1e999\n", None, "line 3: '1e999' is not finite"),
+            ("a,b\n1,2\nnan,4\n", None, "line 3: 'nan' is a missing value"),
+            ("a,b,c\n1,2,3\n4,,6\n", None, "line 3: '' is a missing value"),
+            ("1,?,3\n4,5,6\n", None, "line 1: '\\?' is a missing value"),
+            (",2,3\n4,5,6\n", None, "line 1: '' is a missing value"),
+            ("a,b\n1,0.5\n2,\n3,1.5\n", None, "line 3: '' is a missing value"),
+            ("a,b\n1,cat\n2, \n3,dog\n", None, "line 3: '' is a missing value"),
+            ("a,b\n1,0.5\n2,NA\n3,1.5\n", "b", "line 3: 'NA' is a missing value"),
+            ("a,b\n1,2\n3_0,4\n", None, "line 3: '3_0' is not a number"),
             ("a,b\n1,2\n", "c", "no column 'c'"),
             ("1,2\n3,4\n", "5", "no column 5"),
             ("1,2\n3,4\n", "2", "no column 2"),
@@ -357,6 +366,15 @@ class TestTables:
         path.write_text(text)
         with pytest.raises(ValueError, match=message):
             data.load_table(path, target)
+
+    def test_what_may_be_a_word_is_one(self, tmp_path):
+        path = tmp_path / "a.csv"
+        path.write_text(",x,region\n0,1,NA\n1,2,EU\n")  # with the index of pandas
+        x, y = data.load_table(path)
+        np.testing.assert_array_equal(x, [[0, 1], [1, 2]])
+        assert y.tolist() == ["NA", "EU"]
+        path.write_text("1,1_2\n2,12\n")
+        assert data.load_table(path)[1].tolist() == ["1_2", "12"]
 
     def test_rejects_what_is_not_utf_8(self, tmp_path):
         path = tmp_path / "a.csv"

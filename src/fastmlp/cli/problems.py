@@ -166,10 +166,15 @@ def _are_classes(y: np.ndarray, task: str | None) -> bool:
     """Return whether targets are classes: as the user says, else words and few integers."""
     import numpy as np
 
+    from ..data.tables import is_number
+
     words, possible = y.dtype.kind in "US", y.ndim == 1 and y.dtype.kind in "iubUS"
     if task == "values":
         if words:
-            raise ValueError(f"--task values needs numbers as targets; the first is {y.flat[0]!s}")
+            texts = [str(text) for text in y.flat]
+            word = next((text for text in texts if not is_number(text)), texts[0])
+            message = f"--task values needs numbers as targets; the first word is {word}"
+            raise ValueError(message)
         return False
     if task == "classes":
         if not possible:

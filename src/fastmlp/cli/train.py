@@ -31,7 +31,8 @@ data:
   -          a .csv file from the standard input
 
 Targets that are words, or integers of at most 100 kinds, are classes; other numbers are values
-to be predicted. --task says it otherwise.
+to be predicted. --task says it otherwise. A value that is missing (nothing, ?, NA) is an error
+with its line: fill it in, or leave the row out.
 """
 
 

@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 SUFFIXES = (".csv", ".npz")
+# What stands in a table where a value is missing, as pandas has it, and "?" of the UCI repository.
+MISSING = frozenset(
+    ("", "?", "#N/A", "#NA", "<NA>", "N/A", "NA", "NULL", "NaN", "None", "n/a", "nan", "null")
+)
 
 
 def load_table(
@@ -28,8 +32,10 @@ def load_table(
     """Read samples and targets from a CSV or an NPZ file.
 
     A CSV file has one sample a row, values separated by commas (RFC 4180, UTF-8). A first row in
-    which a feature is not a number is a header with the names of the columns. An NPZ file (as
-    ``numpy.savez`` writes it) holds the arrays ``x`` and ``y``; nothing in it is unpickled.
+    which a feature is neither a number nor missing is a header with the names of the columns.
+    Missing values are refused: nothing, ``?`` and what else pandas takes for one, as ``NA``, but
+    not where it may be the name of a class. An NPZ file (as ``numpy.savez`` writes it) holds the
+    arrays ``x`` and ``y``; nothing in it is unpickled.
 
     Parameters
     ----------
@@ -50,8 +56,8 @@ def load_table(
     Raises
     ------
     ValueError
-        If the file is not of these formats, rows differ in length, a feature is not a finite
-        number, or there is no such target.
+        If the file is not of these formats, rows differ in length, a value is missing, a feature
+        is not a finite number, or there is no such target.
     OSError
         If the file cannot be read.
     """
@@ -121,11 +127,12 @@ def load_targets(path: str | os.PathLike[str]) -> np.ndarray:
     table = read_csv(path)
     if len(table.first) != 1:
         raise ValueError(f"{path} must have one column, the targets; got {len(table.first)}")
-    cells = [row[0].strip() for _, row in table.rows]
-    y = _targets(cells)
+    y = table.targets(0)
+    if y.dtype.kind != "U" or len(y) == 1:
+        return y
     # Numbers below a word: the word is a header.
-    rest = _targets(cells[1:]) if len(cells) > 1 else y
-    return rest if y.dtype.kind in "US" and rest.dtype.kind not in "US" else y
+    rest = table.without_header(True).targets(0)
+    return y if rest.dtype.kind == "U" else rest
 
 
 def _rows(path: Path, array: np.ndarray) -> np.ndarray:
@@ -197,7 +204,7 @@ class Csv:
         return [cell.strip() for cell in self.rows[0][1]]
 
     def without_header(self, header: bool) -> Csv:
-        """Return the rows with numbers in them; there must be one."""
+        """Return the rows below the header, if there is one; there must be such a row."""
         if not header:
             return self
         if len(self.rows) == 1:
@@ -211,14 +218,41 @@ class Csv:
         for i, (line, row) in enumerate(self.rows):
             cells = row if target is None else row[:target] + row[target + 1 :]
             try:
-                x[i] = [float(cell) for cell in cells]
+                x[i] = [_number(cell) for cell in cells]
             except ValueError:
-                bad = next(cell for cell in cells if not _is_number(cell))
-                raise ValueError(f"{self.path}, line {line}: {bad!r} is not a number") from None
-        if not np.isfinite(x).all():
-            line = self.rows[int(np.flatnonzero(~np.isfinite(x).all(axis=1))[0])][0]
-            raise ValueError(f"{self.path}, line {line}: a feature is not finite")
+                bad = next(cell for cell in cells if not is_number(cell))
+                raise self._refused(line, bad, "is not a number") from None
+        wrong = np.flatnonzero(~np.isfinite(x).all(axis=1))
+        if len(wrong):
+            line, row = self.rows[wrong[0]]
+            bad = next(
+                cell
+                for index, cell in enumerate(row)
+                if index != target and not math.isfinite(_number(cell))
+            )
+            raise self._refused(line, bad, "is not finite")
         return x
+
+    def targets(self, column: int) -> np.ndarray:
+        """Return a column as integers, else as finite numbers, else as words."""
+        cells = [row[column].strip() for _, row in self.rows]
+        # Among words NA may be one, among numbers it is none.
+        words = not all(cell in MISSING or is_number(cell) for cell in cells)
+        for (line, _), cell in zip(self.rows, cells, strict=True):
+            missing = cell in MISSING and not words
+            if not cell or missing or not (words or math.isfinite(_number(cell))):
+                raise self._refused(line, cell, "is not finite")
+        if words:
+            return np.array(cells)
+        try:
+            return np.array([int(cell) for cell in cells], np.int64)
+        except (ValueError, OverflowError):
+            return np.array([_number(cell) for cell in cells])
+
+    def _refused(self, line: int, cell: str, why: str) -> ValueError:
+        if cell.strip() in MISSING:
+            why = "is a missing value: fill it in, or leave the row out"
+        return ValueError(f"{self.path}, line {line}: {cell!r} {why}")
 
 
 def read_csv(path: Path, file: Iterable[str] | None = None) -> Csv:
@@ -253,20 +287,19 @@ def split_csv(table: Csv, target: str | int | None) -> tuple[np.ndarray, np.ndar
     first = table.first
     if len(first) < 2:
         raise ValueError(
-            f"{table.path} must have at least two columns, features and a target; got {len(first)}"
+            f"{table.path} must have at least two columns, features and a target, "
+            f"separated by commas; got {len(first)}"
         )
     column, named = _column(table.path, target, first)
-    header = named or not all(_is_number(cell) for i, cell in enumerate(first) if i != column)
-    table = table.without_header(header)
-    return table.numbers(column), _targets([row[column].strip() for _, row in table.rows])
+    table = table.without_header(named or _is_header(first, column))
+    return table.numbers(column), table.targets(column)
 
 
 def csv_features(table: Csv, drop: str | int | None) -> np.ndarray:
     """Return all columns of a CSV file but one as numbers."""
     first = table.first
     column, named = (None, False) if drop is None else _column(table.path, drop, first)
-    header = named or not all(_is_number(cell) for i, cell in enumerate(first) if i != column)
-    return table.without_header(header).numbers(column)
+    return table.without_header(named or _is_header(first, column)).numbers(column)
 
 
 def _column(path: Path, target: str | int | None, names: list[str]) -> tuple[int, bool]:
@@ -282,18 +315,22 @@ def _column(path: Path, target: str | int | None, names: list[str]) -> tuple[int
     return index % len(names), False
 
 
-def _is_number(cell: str) -> bool:
+def _is_header(first: list[str], target: int | None) -> bool:
+    """Return whether a feature of the first row is a name; what is missing is none."""
+    features = [cell for index, cell in enumerate(first) if index != target]
+    return not all(cell in MISSING or is_number(cell) for cell in features)
+
+
+def _number(cell: str) -> float:
+    if "_" in cell:  # which Python reads over
+        raise ValueError(cell)
+    return float(cell)
+
+
+def is_number(cell: str) -> bool:
+    """Return whether a cell holds a number, if not a finite one."""
     try:
-        float(cell)
+        _number(cell)
     except ValueError:
         return False
     return True
-
-
-def _targets(cells: list[str]) -> np.ndarray:
-    for convert, dtype in ((int, np.int64), (float, np.float64)):
-        try:
-            return np.array([convert(cell) for cell in cells], dtype)
-        except (ValueError, OverflowError):
-            continue
-    return np.array(cells)
