@@ -411,6 +411,25 @@ class TestTables:
         with pytest.raises(ValueError, match="not an NPZ file"):
             data.load_table(path)
 
+    def test_rejects_a_damaged_array(self, tmp_path):
+        path = tmp_path / "x.npy"
+        np.save(path, np.ones((3, 2)))
+        path.write_bytes(path.read_bytes().replace(b"{'descr'", b"{{{descr'"))  # never closed
+        with pytest.raises(ValueError, match="cannot be read as an array"):
+            data.load_features(path)
+
+    @pytest.mark.parametrize(("place", "value"), [(6, 1), (8, 99)])
+    def test_rejects_damaged_zip_files(self, tmp_path, place, value):
+        # Of the first entry of the directory: flags (encrypted) and method.
+        path = tmp_path / "a.npz"
+        np.savez(path, x=np.ones((3, 2)), y=np.ones(3))
+        raw = bytearray(path.read_bytes())
+        entry = raw.index(b"PK\x01\x02")
+        raw[entry + 2 + place] = value
+        path.write_bytes(raw)
+        with pytest.raises(ValueError, match="not an NPZ file"):
+            data.load_table(path)
+
     def test_rejects_other_names(self, tmp_path):
         with pytest.raises(ValueError, match=r"\.csv or \.npz"):
             data.load_table(tmp_path / "a.parquet")

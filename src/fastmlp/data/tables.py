@@ -6,18 +6,18 @@ import csv
 import math
 import os
 import re
-import zlib
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
-from zipfile import BadZipFile
 
 import numpy as np
 
 from fastmlp.data.idx import load_idx
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
+    from typing import Any
 
 SUFFIXES = (".csv", ".npz")
 # What stands in a table where a value is missing, as pandas has it, and "?" of the UCI repository.
@@ -149,32 +149,35 @@ def _read_array(path: Path, name: str) -> np.ndarray:
     if suffix not in (".npy", ".npz"):
         allowed = ".csv, .npy, .npz, .idx or -ubyte"
         raise ValueError(f"the name of a file of data must end in {allowed}; got {str(path)!r}")
-    with path.open("rb") as file:
+    with _numpy_file(path, "cannot be read as an array") as found:
+        if not isinstance(found, np.lib.npyio.NpzFile):
+            return found
+        names = found.files
+        if name not in names and len(names) != 1:
+            raise ValueError(f"it has no array {name!r}, only {names}")
+        return found[name if name in names else names[0]]
+
+
+@contextmanager
+def _numpy_file(path: Path, trouble: str) -> Iterator[Any]:
+    """Give what np.load finds in a file; what goes wrong with it is a ValueError."""
+    with path.open("rb") as file:  # opened here, as np.load forgets to close what is no ZIP
         try:
-            found = np.load(file, allow_pickle=False)
-            if not isinstance(found, np.lib.npyio.NpzFile):
-                return found
-            names = found.files
-            if name not in names and len(names) != 1:
-                raise ValueError(f"it has no array {name!r}, only {names}")
-            return found[name if name in names else names[0]]
-        except (ValueError, EOFError, BadZipFile, zlib.error) as error:
-            raise ValueError(f"{path} cannot be read as an array: {error}") from error
+            yield np.load(file, allow_pickle=False)
+        except MemoryError:
+            raise
+        except Exception as error:  # whatever NumPy and zipfile stumble over, the file is at fault
+            raise ValueError(f"{path} {trouble}: {error}") from error
 
 
 def _read_npz(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    with path.open("rb") as file:  # opened here, as np.load forgets to close what is no ZIP
-        try:
-            arrays = np.load(file, allow_pickle=False)
-            if not isinstance(arrays, np.lib.npyio.NpzFile):
-                raise ValueError("it is a single array")
-            missing = [name for name in ("x", "y") if name not in arrays.files]
-            if missing:
-                raise ValueError(f"it has no array {missing[0]!r}, only {arrays.files}")
-            x, y = arrays["x"], arrays["y"]
-        except (ValueError, EOFError, BadZipFile, zlib.error) as error:
-            message = f"{path} is not an NPZ file with the arrays x and y: {error}"
-            raise ValueError(message) from error
+    with _numpy_file(path, "is not an NPZ file with the arrays x and y") as arrays:
+        if not isinstance(arrays, np.lib.npyio.NpzFile):
+            raise ValueError("it is a single array")
+        missing = [name for name in ("x", "y") if name not in arrays.files]
+        if missing:
+            raise ValueError(f"it has no array {missing[0]!r}, only {arrays.files}")
+        x, y = arrays["x"], arrays["y"]
     if x.ndim != 2 or y.ndim == 0 or len(x) != len(y):
         message = (
             f"{path} has x of shape {x.shape} and y of shape {y.shape}; expected (n, m) and (n, …)"
