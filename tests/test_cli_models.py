@@ -152,6 +152,15 @@ class TestEvaluate:
         assert found["r2"] > 0.9
         assert found["rmse"] ** 2 == pytest.approx(found["loss"], rel=1e-5)
 
+    def test_whole_numbers_are_values_where_these_were_learned(self, run):
+        Path("whole.csv").write_text("\n".join(f"{n},{n * n}" for n in range(150)))
+        run("train", "whole.csv", "--epochs", 2)
+        found = json.loads(run("evaluate", "whole.safetensors", "whole.csv", "--json"))
+        assert found["rmse"] ** 2 == pytest.approx(found["loss"], rel=1e-5)
+        fm.MLP([1, 1], output_activation="sigmoid").save("m")
+        Path("sides.csv").write_text("-1,0\n1,1\n")
+        assert "accuracy" in json.loads(run("evaluate", "m", "sides.csv", "--json"))
+
     def test_targets_in_a_file_of_their_own(self, run):
         model = fm.MLP([3, 2], output_activation="softmax", seed=1)
         model.save("m")

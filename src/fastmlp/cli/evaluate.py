@@ -54,12 +54,15 @@ def run(options: argparse.Namespace) -> None:
     saved = SavedModel(options.model)
     x, y = _data(options, saved)
     y = saved.numbers_of(y)
-    several = y.ndim == 1 and y.dtype.kind in "iub"
-    metrics = options.metrics or (["accuracy"] if several else ["rmse", "r2"])
+    loss = options.loss or saved.loss
+    # Integers for a single output are values, as prices, unless its loss is one of classes.
+    several = saved.model.output_size > 1 or loss == "bce"
+    labels = several and y.ndim == 1 and y.dtype.kind in "iub"
+    metrics = options.metrics or (["accuracy"] if labels else ["rmse", "r2"])
     results = saved.model.evaluate(
         x,
         y,
-        loss=options.loss or saved.loss,
+        loss=loss,
         metrics=metrics,
         threads=options.threads,
         backend=options.backend,
@@ -67,7 +70,7 @@ def run(options: argparse.Namespace) -> None:
     if options.json:
         print_json({"model": options.model, "data": options.source, "samples": len(x), **results})
         return
-    print(f"{len(x):,} samples of {options.source}, loss {options.loss or saved.loss}")
+    print(f"{len(x):,} samples of {options.source}, loss {loss}")
     print_table(["measure", "value"], [[name, f"{v:.6g}"] for name, v in results.items()])
 
 
