@@ -103,6 +103,19 @@ class TestPredict:
             *["m", "one.npz", "x.npy", "x.npz", "y.csv", "y.npy", "y.npz"]
         ]
 
+    def test_names_of_several_lines(self, run):
+        names = ["a\r\nb", "c\u2028d"]
+        fm.MLP([3, 2], output_activation="softmax").save(
+            "m", metadata={"classes": json.dumps(names)}
+        )
+        np.save("x.npy", np.ones((4, 3)))
+        text = run("predict", "m", "x.npy")
+        rows = list(csv.reader(io.StringIO(text, newline="")))
+        assert rows[0] == ["class", *names]
+        assert len(rows) == 5
+        run("predict", "m", "x.npy", "--output", "y.csv")
+        assert Path("y.csv").read_bytes() == text.encode()
+
     def test_images_are_scaled_as_in_training(self, run):
         model = fm.MLP([4, 3], output_activation="softmax", seed=1)
         model.save("m", metadata={"byte_scale": repr(1 / 255)})

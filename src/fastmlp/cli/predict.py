@@ -60,8 +60,7 @@ def run(options: argparse.Namespace) -> None:
 
         with replacing(path) as temporary, temporary.open("wb") as file:
             if path.suffix.lower() == ".csv":
-                for line in _lines(saved, outputs, classes):
-                    file.write(f"{line}\n".encode())
+                file.write(_csv(saved, outputs, classes).encode())
             elif path.suffix.lower() == ".npy":
                 np.save(file, outputs)
             else:
@@ -78,7 +77,7 @@ def run(options: argparse.Namespace) -> None:
             }
         )
     elif path is None:
-        print("\n".join(_lines(saved, outputs, classes)))
+        print(_csv(saved, outputs, classes), end="")
     else:
         print(f"wrote {len(outputs):,} predictions to {path}")
 
@@ -87,7 +86,7 @@ def _names(saved: SavedModel, classes: np.ndarray | None) -> list[str] | None:
     return None if classes is None else [saved.classes[number] for number in classes]
 
 
-def _lines(saved: SavedModel, outputs: np.ndarray, classes: np.ndarray | None) -> list[str]:
+def _csv(saved: SavedModel, outputs: np.ndarray, classes: np.ndarray | None) -> str:
     """Return a header and a row for each sample, as CSV."""
     import csv
     import io
@@ -105,4 +104,4 @@ def _lines(saved: SavedModel, outputs: np.ndarray, classes: np.ndarray | None) -
     for number, row in enumerate(outputs):
         cells = [str(value) for value in row]  # the shortest that reads back as the same number
         writer.writerow(cells if names is None else [names[number], *cells])
-    return text.getvalue().splitlines()
+    return text.getvalue()
