@@ -51,6 +51,12 @@ class TestDigits:
         assert "drew curves.png" in lines
         assert (folder / "curves.png").read_bytes().startswith(b"\x89PNG")
 
+    def test_draws_to_the_file_that_it_names(self, capsys, folder):
+        pytest.importorskip("matplotlib")
+        lines = train(capsys, "digits", "--epochs", 1, "--plot", "curves")
+        assert "drew curves" in lines
+        assert (folder / "curves").read_bytes().startswith(b"\x89PNG")
+
     def test_without_matplotlib_it_says_so_and_goes_on(self, capsys, folder, monkeypatch):
         monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
         lines = train(capsys, "digits", "--epochs", 1)
@@ -169,6 +175,8 @@ class TestErrors:
             ("digits --threads 0", "threads"),
             ("digits --model none/m", "no folder none"),
             ("digits --plot none/p.png", "no folder none"),
+            ("digits --model .", "is a folder"),
+            ("digits --plot .", "is a folder"),
         ],
     )
     def test_are_one_line_and_leave_nothing(self, capsys, folder, arguments, message):

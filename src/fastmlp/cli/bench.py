@@ -118,7 +118,8 @@ def run(options: argparse.Namespace) -> None:
         if (options.steps or alone) and not options.json:
             print(f"{_title(workload)}\n{measured}\n")
         if options.plot is not None:
-            measured.plot().figure.savefig(options.plot)
+            kind = Path(options.plot).suffix[1:] or "png"
+            measured.plot().figure.savefig(options.plot, format=kind)
     if options.json:
         print_json({"machine": _machine(), "networks": results})
         return

@@ -141,9 +141,11 @@ def _output_paths(options: argparse.Namespace) -> tuple[Path, Path]:
     stem = "model" if options.source == "-" else Path(options.source).stem
     model_path = Path(options.model or f"{stem}.safetensors")
     plot_path = Path(options.plot or f"{stem}.png")
-    for path in (model_path, plot_path):
-        if not path.parent.is_dir():  # better said before the training than after it
+    for path in (model_path, plot_path):  # better said before the training than after it
+        if not path.parent.is_dir():
             raise FileNotFoundError(f"there is no folder {path.parent} to write {path.name} to")
+        if path.is_dir():
+            raise IsADirectoryError(f"{path} is a folder; give the name of a file")
     return model_path, plot_path
 
 
@@ -218,5 +220,5 @@ def _draw(history: History, path: Path, title: str) -> str | None:
         figure = plots.training_curves(history, validation_name="test", title=title)
     except ImportError as error:
         return f"no curves drawn: {error}"
-    figure.savefig(path)
+    figure.savefig(path, format=path.suffix[1:] or "png")
     return None
