@@ -1,5 +1,6 @@
 """The command line: the main job from end to end, tables, errors in one line, exit codes."""
 
+import json
 import os
 import re
 import signal
@@ -192,6 +193,11 @@ class TestErrors:
         assert re.fullmatch(r"fastmlp: error: .+\n", error)
         assert sorted(os.listdir(folder)) == before
 
+    def test_closed_input(self, capsys, monkeypatch):
+        monkeypatch.setattr(sys, "stdin", None)  # as Python has it after <&-
+        assert cli.main(["train", "-"]) == 1
+        assert capsys.readouterr().err == "fastmlp: error: the standard input is closed\n"
+
     def test_divergence(self, capsys):
         options = "--activation relu --loss mse --lr 1e30 --hidden 8 --epochs 2"
         x = np.repeat([[1.0, 2], [3, 4]], 20, axis=0)
@@ -242,6 +248,17 @@ class TestProcess:
         output, errors = process.communicate(timeout=60)
         assert (process.returncode, errors) == (0, "")
         assert output.splitlines()[-1].startswith("test accuracy 0.")
+
+    @pytest.mark.skipif(sys.platform != "linux", reason="names of files that are no Unicode")
+    def test_a_name_that_is_no_unicode(self, folder):
+        name = os.fsdecode(b"\xff.csv")
+        Path(name).write_text("1,0.5\n2,0.25\n3,0.75\n")
+        process = self.start("train", name, "--epochs", "1", "--test-size", "0.4", "--json")
+        output, errors = process.communicate(timeout=60)
+        assert (process.returncode, errors) == (0, "")
+        assert output.isascii()
+        assert json.loads(output)["data"] == "?.csv"
+        assert fm.load(json.loads(output)["model"]).input_size == 1
 
     @pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
     def test_interrupt(self, folder):

@@ -290,6 +290,8 @@ ERRORS = {
     "evaluate m four.csv --loss msa": "did you mean 'mse'",
     "evaluate m four.csv --metrics acuracy": "did you mean 'accuracy'",
     "evaluate m labels.csv": "the model knows no classes",
+    "evaluate m four.csv --test-size 0.5": "--test-size is not for files",
+    "evaluate m four.csv --data .": "--data is not for files",
     "inspect bad": "no safetensors file",
     "export m net.txt": "must end in .c or .onnx",
     "export m net.onnx --int8": "--int8 is for C only",

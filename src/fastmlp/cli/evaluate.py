@@ -78,6 +78,10 @@ def _data(options: argparse.Namespace, saved: SavedModel) -> tuple[np.ndarray, n
     from ..data import load_targets
     from .problems import RESERVED, load_problem, load_samples
 
+    for name in ("data", "test_size"):
+        if getattr(options, name) is not None and options.source not in RESERVED:
+            option = name.replace("_", "-")
+            raise ValueError(f"--{option} is not for files; got it with {options.source}")
     if options.targets is not None:
         options.data = options.source
         x = features(options, saved)

@@ -11,10 +11,13 @@ if TYPE_CHECKING:
 
 
 def print_json(value: Any) -> None:
-    """Print plain data and arrays as one line of strict JSON: NaN and infinity become null."""
+    """Print plain data and arrays as one line of strict JSON: NaN and infinity become null.
+
+    It is ASCII, which every terminal and pipe takes, also with a file's name that is no Unicode.
+    """
     import json
 
-    print(json.dumps(_strict(value), ensure_ascii=False))
+    print(json.dumps(_strict(value)))
 
 
 def _strict(value: Any) -> Any:

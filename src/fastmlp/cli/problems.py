@@ -112,7 +112,9 @@ def load_problem(options: argparse.Namespace) -> Problem:
         x, y, test_size=test_size, seed=options.seed, stratify=classes is not None
     )
     recipe = VALUES if classes is None else CLASSES
-    name = "standard input" if source == "-" else Path(source).name
+    # A title needs Unicode, which the name of a file need not be.
+    file = Path(source).name.encode(errors="replace").decode()
+    name = "standard input" if source == "-" else file
     return Problem(name, parts[::2], parts[1::2], classes, recipe, True, metadata)
 
 
@@ -141,6 +143,8 @@ def read_standard_input() -> Csv:
 
     from ..data.tables import read_csv
 
+    if sys.stdin is None:
+        raise ValueError("the standard input is closed")
     with io.TextIOWrapper(sys.stdin.buffer, "utf-8-sig", newline="") as lines:
         return read_csv(Path("standard input"), lines)
 
