@@ -286,6 +286,8 @@ ERRORS = {
     "predict m flat.npy": "must hold rows",
     "predict m four.csv --target e": "no column 'e'",
     "predict m four.csv --target 3 --output y.txt": "--output must end in",
+    "predict m nan.npy": r"nan.npy must be finite; nan.npy\[1, 2\] is nan",
+    "predict m large.csv": "must be finite as float32",
     "evaluate m flat.npy": "--targets",
     "evaluate m four.csv --loss msa": "did you mean 'mse'",
     "evaluate m four.csv --metrics acuracy": "did you mean 'accuracy'",
@@ -311,6 +313,8 @@ def test_errors_are_one_line(arguments, capsys):
     Path("bad").write_bytes(b"no model")
     Path("bad.npy").write_bytes(b"\x93NUMPY no array")
     np.save("flat.npy", np.ones(3))
+    np.save("nan.npy", [[1, 2, 3], [4, 5, np.nan]])
+    Path("large.csv").write_text("1,2,3\n4,1e99,6\n")
     Path("four.csv").write_text("a,b,c,d\n1,2,3,4\n5,6,7,8\n")
     Path("words.csv").write_text("1,2,3\n4,x,6\n")
     Path("labels.csv").write_text("1,2,3,no\n4,5,6,yes\n")

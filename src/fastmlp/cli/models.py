@@ -76,9 +76,10 @@ class SavedModel:
 
 
 def features(options: argparse.Namespace, saved: SavedModel) -> np.ndarray:
-    """Read the samples that are to be predicted."""
+    """Read the samples that are to be predicted; NaN in them would become a class as any other."""
     from ..data import load_digits, load_features
     from ..data.tables import csv_features, read_csv
+    from ..sources import check_finite
     from .problems import check_ending, read_standard_input
 
     source, target = options.data, options.target
@@ -98,4 +99,6 @@ def features(options: argparse.Namespace, saved: SavedModel) -> np.ndarray:
     if x.shape[1] != inputs:
         hint = "; which column is no feature? say --target" * (x.shape[1] == inputs + 1)
         raise ValueError(f"{source} has {x.shape[1]} columns; the model needs {inputs}{hint}")
-    return saved.scaled(x, options.scale)
+    x = saved.scaled(x, options.scale)
+    check_finite(source, x, saved.model.dtype)
+    return x

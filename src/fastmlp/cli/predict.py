@@ -30,6 +30,9 @@ data:
   FILE.idx   or *-ubyte, also with .gz: IDX, as the images of MNIST
   digits     the embedded digits
   -          a .csv file from the standard input
+
+Columns are taken by their places: the names in a header are not compared with those of the
+training. A value that is missing or not finite is an error.
 """
 
 
