@@ -203,6 +203,13 @@ class TestInspect:
         for part in ("0.weight", "3 x 4", "Dense(2, 'identity')", "adam", "2 steps", "note: mine"):
             assert part in text
 
+    def test_no_text_of_a_file_reaches_the_terminal_as_a_command(self, run):
+        fm.MLP([3, 2]).save("m", metadata={"note": "\x1b[2J", "\x1bkey": "naïve"})
+        text = run("inspect", "m")
+        assert "note: '\\x1b[2J'" in text
+        assert "'\\x1bkey': naïve" in text
+        assert "\x1b" not in text
+
     def test_a_checkpoint(self, run):
         model = fm.MLP([3, 2])
         trainer = fm.Trainer(model, "mse", fm.SGD(), batch_size=4)

@@ -76,15 +76,21 @@ def run(options: argparse.Namespace) -> None:
         print(f"after {optimizer['step']:,} steps, {optimizer['epoch']:,} epochs")
     more = sorted(set(names) - arrays.keys())
     if more:
-        print(f"\nbeside the model: {', '.join(more)}")
-    for key, text in metadata.items():
-        print(f"\n{key}: {text}" if key == next(iter(metadata)) else f"{key}: {text}")
+        print(f"\nbeside the model: {', '.join(map(_printable, more))}")
+    lines = [f"{_printable(key)}: {_printable(text)}" for key, text in metadata.items()]
+    if lines:
+        print("", *lines, sep="\n")
 
 
 def _optimizer(description: dict[str, Any]) -> dict[str, Any] | None:
     if "checkpoint" in description:
         return description["checkpoint"].get("optimizer")
     return description.get("optimizer")
+
+
+def _printable(text: str) -> str:
+    """Return a text of the file without what a terminal would obey."""
+    return text if text.isprintable() else repr(text)
 
 
 def _numbers(array: np.ndarray) -> dict[str, Any]:
