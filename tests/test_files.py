@@ -227,6 +227,10 @@ DAMAGES = {
         change_metadata({"fastmlp": '{"format": 1, "model": {}, "optimizer": {}}'}),
         "unknown 'optimizer'",
     ),
+    "a checkpoint that is a list": (
+        change_metadata({"fastmlp": '{"format": 2, "model": {}, "checkpoint": []}'}),
+        "the checkpoint is",
+    ),
     "a key twice in the description": (
         change_metadata({"fastmlp": '{"format": 1, "format": 1, "model": {}}'}),
         "twice",

@@ -161,7 +161,7 @@ class _Content:
 
         description = files.read_description(file)
         self.checkpoint = description.get("checkpoint")
-        if not isinstance(self.checkpoint, dict):
+        if self.checkpoint is None:
             raise ModelFormatError(f"{path} is a model, but no checkpoint of its training")
         self.adapted = description["model"].get("adapted") is True
         self._compare_models(trainer, description["model"])

@@ -342,6 +342,9 @@ def read_description(file: TensorFile) -> dict[str, Any]:
     if unknown or not isinstance(description.get("model"), dict):
         what = f"unknown {shown(min(unknown))}" if unknown else "no model"
         raise ModelFormatError(f"{file.path} has damaged metadata: {what}")
+    if not isinstance(description.get("checkpoint", {}), dict):
+        message = f"the checkpoint is {shown(description['checkpoint'])}"
+        raise ModelFormatError(f"{file.path} has damaged metadata: {message}")
     return description
 
 
@@ -419,8 +422,7 @@ def _read_structure(file: TensorFile) -> _Structure:
     expected = {spec.name: (model.dtype, spec.shape) for spec in (*parameters, *states)}
     about, names = description.get("optimizer"), list(file.entries)
     if "checkpoint" in description:
-        checkpoint = description["checkpoint"]
-        about = checkpoint.get("optimizer") if isinstance(checkpoint, dict) else None
+        about = description["checkpoint"].get("optimizer")
         # The rest of a checkpoint is not needed here, nor known.
         names = [name for name in names if "/" not in name or name.startswith(OPTIMIZER)]
     if about is not None:
