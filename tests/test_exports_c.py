@@ -127,6 +127,12 @@ def test_int8_loses_what_it_says(dtype, tmp_path):
     assert full.max_error is None
 
 
+def test_int8_without_a_sample_gives_codes_to_embeddings(tmp_path):
+    branches = [[fm.Embedding(3, 2, column=1)], [fm.Embedding(9, 2, column=1)], [fm.Dense(2)]]
+    model = fm.Sequential([fm.Concat(branches), fm.Dense(1)], input_size=3, seed=0)
+    assert model.export_c(tmp_path / "m.c", int8=True).max_error > 0
+
+
 def test_int8_without_a_sample_says_what_it_measured_on(tmp_path):
     export = mlp_of(4, 8, 2).export_c(tmp_path / "m.c", int8=True)
     assert export.max_error > export.mean_error > 0

@@ -152,7 +152,7 @@ class Network:
                 row = int(good.argmin())
                 raise ValueError(
                     f"column {column} of x must hold the codes 0 … {layer.categories - 1} of "
-                    f"{layer!r}, as integers; row {row} has {values[row]!r}"
+                    f"{layer!r}, as integers; row {row} has {values[row]}"
                 )
 
     def check_batch(self, rows: int) -> None:

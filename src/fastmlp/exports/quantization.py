@@ -75,7 +75,7 @@ def quantize(model: Sequential, x: ArrayLike | None = None) -> QuantizationLoss:
     model : Sequential
     x : array_like, shape (n, n_in), optional
         The sample of inputs to measure on. By default normal random numbers, of the mean and
-        scale that a Standardize in the first place has learned.
+        scale that a Standardize in the first place has learned, and random codes for Embedding.
 
     Raises
     ------
@@ -84,9 +84,14 @@ def quantize(model: Sequential, x: ArrayLike | None = None) -> QuantizationLoss:
     """
     if x is None:
         sample = f"{_ROWS} rows of normal random numbers"
-        rows = np.random.default_rng(0).normal(size=(_ROWS, model.input_size))
+        rng = np.random.default_rng(0)
+        rows = rng.normal(size=(_ROWS, model.input_size))
         if model.layers[0].learns:
             rows = rows * model.states["0.scale"] + model.states["0.mean"]
+        # Of layers that read the same column the one with the fewest categories decides.
+        codes = [(-layer.categories, column) for column, layer in model.codes(model.input_size)]
+        for categories, column in sorted(codes):
+            rows[:, column] = rng.integers(-categories, size=_ROWS)
     else:
         rows = check_inputs(x, model.input_size)
         check_finite("x", rows, model.dtype)
