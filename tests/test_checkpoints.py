@@ -33,6 +33,16 @@ class StopAt(callbacks.Callback):
                 raise Stop
 
 
+class StopBefore(StopAt):
+    """Raises as `StopAt`, before a mini-batch."""
+
+    def on_train_batch_begin(self, batch, logs=None):
+        super().on_train_batch_end(batch, logs)
+
+    def on_train_batch_end(self, batch, logs=None):
+        pass
+
+
 class StopAfterEpoch(callbacks.Callback):
     def __init__(self, epoch):
         self.epoch = epoch
@@ -231,6 +241,17 @@ class TestTheSameBits:
 
         self.compare(path, [16], make)
 
+    def test_divergence_that_has_not_been_seen(self, path):
+        # Step 20 makes parameters infinite, which the loss shows one step later.
+        def make(stop):
+            rates = fm.schedules.Constant(1e-3).then(1e300, at=20)
+            others = [callbacks.TerminateOnNaN(), StopBefore(stop)]
+            return {"optimizer": fm.SGD(rates), "others": others}
+
+        expected = fit(None, None, **make(None))
+        assert fit(path, None, **make(21)) is None
+        assert fit(path, None, **make(None)) == expected
+
     def test_killed(self, path):
         rng = random.Random(0)
         expected = interrupted.train(None, epochs=2)
@@ -410,6 +431,13 @@ class TestTrainer:
         trainer.fit(x, y, epochs=2, checkpoint=path)
         np.testing.assert_array_equal(fm.load(path).predict(x), trainer.model.predict(x))
 
+    def test_a_value_that_cannot_be_is_not_written(self, path):
+        trainer = fm.Trainer(network(), "mse", "adam")
+        trainer.model.parameters["1.bias"][0] = math.nan
+        with pytest.raises(ValueError, match=r"must have 1\.bias finite"):
+            trainer.save_checkpoint(path)
+        assert not path.exists()
+
     def test_another_optimizer(self, path):
         trainer = fm.Trainer(network(), "mse", "adam")
         trainer.save_checkpoint(path)
@@ -498,6 +526,20 @@ class TestDamage:
             fit(whole, None, model=model, optimizer=optimizer)
         np.testing.assert_array_equal(model.flat_parameters.array(), before)
         assert optimizer.state_for(model).step == 0
+
+    @pytest.mark.parametrize(
+        ("name", "value"), [("1.weight", math.nan), ("start/2.bias", math.inf), ("0.scale", 0.0)]
+    )
+    def test_a_value_that_cannot_be(self, whole, name, value):
+        header, rest = split(whole)
+        place = header[name]["data_offsets"][0]
+        join(whole, header, rest[:place] + struct.pack("<f", value) + rest[place + 4 :])
+        with pytest.raises(fm.ModelFormatError, match=f"{name} must be finite"):
+            fit(whole, None)
+        trainer = fm.Trainer(network(), "mse", "adam")
+        with pytest.raises(fm.ModelFormatError, match=f"{name} must be finite"):
+            trainer.load_checkpoint(whole)
+        assert np.isfinite(trainer.model.flat_parameters.array()).all()
 
     def test_cut_off_anywhere(self, whole):
         content = whole.read_bytes()

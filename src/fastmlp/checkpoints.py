@@ -104,7 +104,11 @@ def _described(trainer: Trainer) -> dict[str, Any]:
 
 def save(path: str | os.PathLike[str], trainer: Trainer) -> None:
     """Write the model and the optimizer's state; see `Trainer.save_checkpoint`."""
-    _write(path, trainer, _copies(trainer), None)
+    from fastmlp.files import check_model
+
+    values = _copies(trainer)
+    check_model(trainer.model, values)
+    _write(path, trainer, values, None)
 
 
 def _write(
@@ -248,8 +252,16 @@ class _Content:
         rest = [name for name in file.entries if not name.startswith("callbacks/")]
         check_tensors(file, rest, expected)
         self.tensors = {name: file.read(name) for name in file.entries}
+        model = trainer.model
+        prefixes = [""]
         if self.fit is not None and self.position is not None:
             self.position.losses = self.tensors["epoch/losses"]
+            prefixes.append("start/")
+        for spec in (*model.parameter_specs, *model.state_specs):
+            for name in (prefix + spec.name for prefix in prefixes):
+                if not spec.allows(self.tensors[name]):
+                    message = f"{self.path} is damaged: {name} must be {spec.allowed}"
+                    raise ModelFormatError(message)
 
     def apply(self, trainer: Trainer) -> None:
         """Give the trainer's model and optimizer the values of the checkpoint."""
@@ -461,6 +473,8 @@ class Keeper:
         if time.monotonic() - self._written < self._seconds:
             return
         trainer = self._trainer
+        if not executor.finite():  # it diverges, and nobody could go on from here
+            return
         state = trainer.state()
         now, counters = _copies(trainer), (state.step, state.epoch)
         executor.restore()

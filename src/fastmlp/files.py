@@ -74,15 +74,20 @@ def save(
     """
     strings = _check_metadata(metadata)
     arrays = {**model.parameters, **model.states}
-    for spec in (*model.parameter_specs, *model.state_specs):
-        if not spec.allows(arrays[spec.name]):
-            raise ValueError(f"a model to be saved must have {spec.name} {spec.allowed}")
+    check_model(model, arrays)
     description: dict[str, Any] = {"format": 1, "model": model.config()}
     if optimizer is not None:
         description["format"] = FORMAT
         description["optimizer"], vectors = _describe(optimizer, model)
         arrays |= vectors
     write(path, arrays, description, strings)
+
+
+def check_model(model: Sequential, values: Mapping[str, np.ndarray]) -> None:
+    """Raise ValueError if a parameter or a state of a model may not be what it is in `values`."""
+    for spec in (*model.parameter_specs, *model.state_specs):
+        if not spec.allows(values[spec.name]):
+            raise ValueError(f"a model to be saved must have {spec.name} {spec.allowed}")
 
 
 def write(

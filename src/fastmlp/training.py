@@ -465,7 +465,8 @@ class Trainer:
         Raises
         ------
         ValueError
-            If the sizes of the model are not known yet.
+            If the sizes of the model are not known yet, a parameter or a state is not finite, or a
+            scale is not above zero.
         OSError
             If the file cannot be written.
 
