@@ -437,7 +437,7 @@ class Sequential(Exports, Network):
         checkpoint : str or path, optional
             A file from which the training can go on if it is stopped, by whatever: written every
             now and then, also inside an epoch, and at the end. `fastmlp.load` reads the model in
-            it.
+            it; with `ema` the parameters themselves, not their average.
         checkpoint_every : float or str
             Seconds between two checkpoints; or "epoch", or "5 epochs".
         resume : bool
