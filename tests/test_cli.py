@@ -193,6 +193,14 @@ class TestErrors:
         assert re.fullmatch(r"fastmlp: error: .+\n", error)
         assert sorted(os.listdir(folder)) == before
 
+    def test_a_folder_that_is_read_only(self, capsys, folder, monkeypatch):
+        monkeypatch.setattr(os, "access", lambda *_: False)  # root may write to any, as in tests
+        assert cli.main(["train", "digits"]) == 1
+        output = capsys.readouterr()
+        assert output.out == ""
+        assert "digits.safetensors cannot be written: its folder is read-only" in output.err
+        assert os.listdir(folder) == []
+
     def test_closed_input(self, capsys, monkeypatch):
         monkeypatch.setattr(sys, "stdin", None)  # as Python has it after <&-
         assert cli.main(["train", "-"]) == 1

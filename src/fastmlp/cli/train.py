@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -146,6 +147,8 @@ def _output_paths(options: argparse.Namespace) -> tuple[Path, Path]:
             raise FileNotFoundError(f"there is no folder {path.parent} to write {path.name} to")
         if path.is_dir():
             raise IsADirectoryError(f"{path} is a folder; give the name of a file")
+    if not os.access(Path(os.path.realpath(model_path)).parent, os.W_OK):
+        raise PermissionError(f"{model_path} cannot be written: its folder is read-only")
     return model_path, plot_path
 
 
