@@ -357,6 +357,7 @@ class TestTables:
             ("a,b\n1,0.5\n2,NA\n3,1.5\n", "b", "line 3: 'NA' is a missing value"),
             ("a,b\n1,2\n3_0,4\n", None, "line 3: '3_0' is not a number"),
             ("a,b\n1,2\n", "c", "no column 'c'"),
+            ("a,b,a\n1,2,1\n", "a", "2 columns 'a'"),
             ("1,2\n3,4\n", "5", "no column 5"),
             ("1,2\n3,4\n", "2", "no column 2"),
         ],

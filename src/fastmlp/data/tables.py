@@ -312,6 +312,9 @@ def _column(path: Path, target: str | int | None, names: list[str]) -> tuple[int
     except ValueError:
         if target not in names:
             raise ValueError(f"{path} has no column {target!r}, only {names}") from None
+        if names.count(target) > 1:
+            message = f"{path} has {names.count(target)} columns {target!r}: say which by its index"
+            raise ValueError(message) from None
         return names.index(target), True
     if not -len(names) <= index < len(names):
         raise ValueError(f"{path} has {len(names)} columns, so no column {index}")
