@@ -140,6 +140,20 @@ def test_other_data(data, solver):
     assert_same(*both(data, solver=solver, **settings))
 
 
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize("size", [50, "auto", 400])
+@pytest.mark.parametrize("activation", ["relu", "tanh"])
+def test_a_penalty_as_large_as_the_loss(activation, size):
+    settings = {"alpha": 10.0, "learning_rate_init": 0.03, "activation": activation}
+    their, our = both("two classes", batch_size=size, **settings)
+    assert_same(their, our)
+    for model in their, our:
+        # Who holds weights may change them, so what is known of their norm no longer counts.
+        model.held = model.coefs_[0]
+        model.set_params(warm_start=True).fit(*DATA["two classes"])
+    np.testing.assert_allclose(our.loss_curve_, their.loss_curve_, rtol=LOSS_TOLERANCE)
+
+
 @pytest.mark.parametrize("data", ["two classes", "diabetes", "several", "labels"])
 def test_early_stopping(data):
     assert_same(*both(data, early_stopping=True, max_iter=30))

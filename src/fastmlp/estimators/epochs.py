@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from fastmlp.training import Trainer
 
 # What the penalty of an epoch may be wrong by, as a share of the loss.
-_PENALTY_ERROR = 2e-6
+_PENALTY_ERROR = 1e-6
 # Multiply-adds of the epochs that are trained at a time: about 10 ms.
 _AT_ONCE = 500_000_000
 
@@ -184,8 +184,9 @@ class _Norms:
     def __init__(self, executor: BaseExecutor):
         self._executor = executor
         self._step = 1
-        # The last two looks: how far apart, the change from one mini-batch to the next, and its.
-        self._distance, self._slope, self._bend = 1, np.nan, np.nan
+        # The last two looks: how far apart, and the change from one mini-batch to the next.
+        self._distance, self._slope = 1, np.nan
+        self._greatest_bend = 0.0
         self._end: float | None = None
 
     def forget(self) -> None:
@@ -202,7 +203,7 @@ class _Norms:
         changed = self._end is None or self._executor.model.flat_parameters.touched
         self._places, self._norms = [0], [self._executor.squared_norm() if changed else self._end]
         if changed:
-            self._slope = self._bend = np.nan
+            self._slope = np.nan
         self._bends: list[float] = []
         self.next = min(self._step, len(weights))
 
@@ -215,15 +216,16 @@ class _Norms:
         self._norms.append(self._end)
         slope = (self._norms[-1] - self._norms[-2]) / distance
         bend = 2.0 * (slope - self._slope) / (distance + self._distance)
-        self._bends.append(0.0 if np.isnan(bend) else bend)
-        # A bend may be small by chance, two of them hardly.
-        most = max(map(abs, (bend, self._bend)))
-        error = self._weights.sum() / self._count * most / 12.0  # of an epoch, times step²
+        known = not np.isnan(bend)  # otherwise there was no slope before this one
+        self._bends.append(bend if known else 0.0)
+        # A bend may be small by chance, so greater ones before it go on counting for a while.
+        bend = self._greatest_bend = max(abs(self._bends[-1]), 0.5 * self._greatest_bend)
+        error = self._weights.sum() / self._count * bend / 12.0  # of an epoch, times step²
         allowed = _PENALTY_ERROR * abs(loss)
-        self._step = 2 * distance
+        self._step = max(self._step, 2 * distance) if known else max(1, self._step // 2)
         if error * self._step**2 > allowed:
             self._step = max(1, int((allowed / error) ** 0.5))
-        self._distance, self._slope, self._bend = distance, slope, bend
+        self._distance, self._slope = distance, slope
         self.next = min(self.next + self._step, batches)
 
     def totals(self) -> list[float]:
