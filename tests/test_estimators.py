@@ -159,6 +159,15 @@ def test_early_stopping(data):
     assert_same(*both(data, early_stopping=True, max_iter=30))
 
 
+def test_early_stopping_with_one_class():
+    x = DATA["two classes"][0]
+    settings = {"max_iter": 5, "early_stopping": True, "random_state": 0, "n_iter_no_change": 1}
+    models = [
+        package.MLPClassifier(**settings).fit(x, np.full(len(x), 7)) for package in (theirs, fm)
+    ]
+    assert_same(*models)
+
+
 @pytest.mark.parametrize("solver", ["adam", "sgd", "lbfgs"])
 @pytest.mark.parametrize("data", ["digits", "two classes", "labels", "several", "two counts"])
 def test_sample_weight(data, solver):

@@ -344,7 +344,8 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         if held.classes:
             right = outputs.argmax(axis=1) == held.y
         else:
-            right = ((outputs > 0.5) == held.y).all(axis=1)
+            # Where there is one class alone, no output can be wrong.
+            right = ((outputs > 0.5) == held.y).all(axis=1) | (len(self.classes_) == 1)
         return float(np.average(right, weights=held.weight))
 
     def predict(self, X: Any) -> np.ndarray:
