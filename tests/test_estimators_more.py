@@ -219,6 +219,14 @@ def test_before_fit():
         model.predict(np.zeros((1, 2)))
 
 
+def test_after_a_fit_that_failed():
+    model = quick(hidden_layer_sizes=(2.5,))
+    with pytest.raises(TypeError, match="units"):
+        model.fit(np.eye(4), [0, 1, 0, 1])
+    with pytest.raises(NotFittedError):
+        model.predict(np.eye(4))
+
+
 # --- sparse input ---
 
 

@@ -167,7 +167,7 @@ class BaseMLP(NetworkMixin, StochasticMixin, BaseEstimator):
 
     def _predicted(self, X: Any) -> np.ndarray:
         """Return the network's outputs for inputs of the user's."""
-        check_is_fitted(self)
+        check_is_fitted(self, "coefs_")  # a fit that failed leaves others, such as classes_
         X = validate_data(self, X, accept_sparse=["csr", "csc"], reset=False)
         outputs = predict(self._network(), X, self._threads())
         if self.dtype is None:
