@@ -244,6 +244,18 @@ def test_partial_fit_goes_on(solver):
     assert_same(*models)
 
 
+@pytest.mark.parametrize("solvers", [("adam", "sgd"), ("sgd", "adam")])
+def test_partial_fit_keeps_its_optimizer(solvers):
+    models = []
+    for package in (theirs, fm):
+        model = package.MLPRegressor(solver=solvers[0], learning_rate="invscaling", random_state=0)
+        model.partial_fit(*DATA["diabetes"]).set_params(solver=solvers[1])
+        for _ in range(3):
+            model.partial_fit(*DATA["diabetes"])
+        models.append(model)
+    assert_same(*models)
+
+
 def test_partial_fit_of_a_regressor_goes_on_with_lbfgs():
     # Unlike scikit-learn's classifier, its regressor has it.
     x, y = diabetes()

@@ -175,7 +175,7 @@ class StochasticMixin:
                     with epochs.trainer.averaged_weights():
                         if self._watch_score(held, loss):
                             best = model.flat_parameters.array().copy()
-                if self.solver == "sgd" and self.learning_rate == "invscaling":
+                if self._changes_rate("invscaling"):
                     rate = self.learning_rate_init / (self.t_ + 1) ** self.power_t
                     self._optimizer.change_rate(rate, model)
                 if hooks is not None:
@@ -200,9 +200,16 @@ class StochasticMixin:
 
     def _undisturbed(self, incremental: bool) -> bool:
         """Return whether nothing is wanted between epochs but their losses."""
-        changes = self.solver == "sgd" and self.learning_rate == "invscaling"
-        wanted = self.callbacks or self.early_stopping or self.verbose
-        return not (wanted or incremental or changes or self._optimizer.counts_epochs)
+        wanted = self.callbacks or self.early_stopping or self.verbose or incremental
+        changes = self._changes_rate("invscaling") or self._optimizer.counts_epochs
+        return not (wanted or changes)
+
+    def _changes_rate(self, rule: str) -> bool:
+        """Return whether it is this rule of scikit-learn's that changes the learning rate.
+
+        After `partial_fit` the optimizer stays, even if `solver` has become another one.
+        """
+        return isinstance(self._optimizer, SGD) and self.learning_rate == rule
 
     def _epochs_until_stop(self, left: int) -> int:
         """Return after how many epochs the loss can say at the earliest that it is enough."""
@@ -265,7 +272,7 @@ class StochasticMixin:
             f"{what} did not improve more than tol={self.tol:f} for {self.n_iter_no_change} "
             "consecutive epochs."
         )
-        if self.solver != "sgd" or self.learning_rate != "adaptive":
+        if not self._changes_rate("adaptive"):
             ending = "Stopping."
         elif self._optimizer.learning_rate <= _LEAST_RATE:
             ending = "Learning rate too small. Stopping."
