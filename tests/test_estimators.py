@@ -256,6 +256,15 @@ def test_partial_fit_keeps_its_optimizer(solvers):
     assert_same(*models)
 
 
+def test_indicators_do_not_follow_classes():
+    x, y = DATA["raw wine"]
+    for package in (theirs, fm):
+        model = package.MLPClassifier(random_state=0)
+        model.partial_fit(x, y, classes=[0, 1, 2])
+        with pytest.raises(ValueError, match="not fitted with multilabel input"):
+            model.partial_fit(x, np.eye(3, dtype=int)[y])
+
+
 def test_partial_fit_of_a_regressor_goes_on_with_lbfgs():
     # Unlike scikit-learn's classifier, its regressor has it.
     x, y = diabetes()

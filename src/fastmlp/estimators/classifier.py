@@ -306,6 +306,8 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
             self._check_classes(unique_labels(y))
         if self._label_binarizer.y_type_.startswith("multilabel"):
             return X, self._label_binarizer.transform(y).astype(bool)
+        if y.ndim == 2:
+            raise ValueError("The object was not fitted with multilabel input.")
         labels = np.searchsorted(self.classes_, y)
         if self._label_binarizer.y_type_ == "multiclass":
             return X, labels
