@@ -111,67 +111,54 @@ static void restore_denormals(float_mode before) { (void)before; }
  * before those who only compute. Where the system has no such sleep, it offers its core to others each time round. */
 enum { SPINS_BEFORE_SLEEP = 1000 };
 
-/* What the others see of one worker. Each line has one writer as a rule, so that no core waits for it before it writes. */
-typedef struct share {
-    _Alignas(64) _Atomic int64_t taken; /* pieces of its share: the number of the phase << 16 | pieces */
-    _Alignas(64) atomic_uint stage;     /* stages of barriers that it has come to */
-} share;
-_Static_assert(sizeof(share) == FM_SHARE, "plan.h says how much memory there is");
-
 /* The workers of one run. */
 typedef struct team {
-    share *shares;
-    int workers;
-    _Alignas(64) atomic_int sleepers;
+    _Alignas(64) atomic_int arrived;
+    _Alignas(64) atomic_int round;
+    atomic_int sleepers;
     atomic_int slept;                /* whether anybody ever did: the machine is crowded */
     _Alignas(64) atomic_llong last;  /* where the span ends: worker 0 may bring it forward */
     _Alignas(64) atomic_llong chunk; /* how many chunks were taken */
+    int workers;
 } team;
 
-/* Sleeps while a worker is still at the stage where it was seen. */
-static void sleep_while(team *b, share *of, unsigned seen) {
+static void sleep_while(team *b, int round) {
 #if defined(__linux__)
-    /* Whoever comes to a stage does not wait for this note before it goes on, and may miss it: hence the end. */
-    const struct timespec end = {.tv_nsec = 1000000};
     atomic_store_explicit(&b->slept, 1, memory_order_relaxed);
     atomic_fetch_add(&b->sleepers, 1);
-    syscall(SYS_futex, &of->stage, FUTEX_WAIT_PRIVATE, seen, &end, NULL, 0); /* returns at once if it has moved on */
+    syscall(SYS_futex, &b->round, FUTEX_WAIT_PRIVATE, round, NULL, NULL, 0); /* returns at once if the round is over */
     atomic_fetch_sub(&b->sleepers, 1);
 #elif defined(_WIN32)
-    (void)b, (void)of, (void)seen;
+    (void)b, (void)round;
     SwitchToThread();
 #else
-    (void)b, (void)of, (void)seen;
+    (void)b, (void)round;
     sched_yield();
 #endif
 }
 
-static void wake_all(team *b, share *of) {
+static void wake_all(team *b) {
 #if defined(__linux__)
-    if (atomic_load_explicit(&b->sleepers, memory_order_relaxed) > 0)
-        syscall(SYS_futex, &of->stage, FUTEX_WAKE_PRIVATE, b->workers, NULL, NULL, 0);
+    if (atomic_load(&b->sleepers) > 0) syscall(SYS_futex, &b->round, FUTEX_WAKE_PRIVATE, b->workers, NULL, NULL, 0);
 #else
-    (void)b, (void)of;
+    (void)b;
 #endif
 }
 
-/* Waits for all workers: a dissemination barrier (Hensgen, Finkel and Manber, 1988). In stage i each says that it is there,
- * and waits for the one 2^i before it, who has waited for the one 2^(i - 1) before itself, and so on. */
-static void meet(team *b, int worker) {
-    share *own = &b->shares[worker];
-    for (int distance = 1; distance < b->workers; distance *= 2) {
-        const unsigned stage = atomic_load_explicit(&own->stage, memory_order_relaxed) + 1;
-        atomic_store_explicit(&own->stage, stage, memory_order_release);
-        wake_all(b, own);
-        share *of = &b->shares[(worker + b->workers - distance) % b->workers];
-        unsigned seen;
-        for (int spins = 0; seen = atomic_load_explicit(&of->stage, memory_order_acquire), (int)(seen - stage) < 0;
-             ++spins) {
-            if (spins < SPINS_BEFORE_SLEEP)
-                relax();
-            else
-                sleep_while(b, of, seen);
-        }
+static void meet(team *b) {
+    if (b->workers == 1) return;
+    const int round = atomic_load_explicit(&b->round, memory_order_relaxed);
+    if (atomic_fetch_add_explicit(&b->arrived, 1, memory_order_acq_rel) == b->workers - 1) {
+        atomic_store_explicit(&b->arrived, 0, memory_order_relaxed);
+        atomic_store(&b->round, round + 1); /* sequentially consistent: a sleeper is seen, or sees the new round */
+        wake_all(b);
+        return;
+    }
+    for (int spins = 0; atomic_load_explicit(&b->round, memory_order_acquire) == round; ++spins) {
+        if (spins < SPINS_BEFORE_SLEEP)
+            relax();
+        else
+            sleep_while(b, round);
     }
 }
 
@@ -240,10 +227,13 @@ static void run_phase(const fm_program *p, const fm_call *call, const fm_frame *
                  call->step_seconds && worker == 0);
 }
 
-static share *shares_of(const fm_program *p) { return (void *)p->shares; }
+/* How many pieces of a thread's share are taken: the number of the phase << 16 | pieces. */
+typedef _Atomic int64_t piece_count;
+
+static piece_count *taken_of(const fm_program *p, int share) { return (void *)(p->shares + (size_t)share * FM_SHARE); }
 
 /* Takes a piece of a share: its number, or `pieces` if there is none left in this phase. */
-static int take(_Atomic int64_t *taken, int64_t phase, int pieces) {
+static int take(piece_count *taken, int64_t phase, int pieces) {
     int64_t seen = atomic_load_explicit(taken, memory_order_relaxed), count;
     do {
         count = seen >> 16 == phase ? seen & 0xffff : 0;
@@ -257,9 +247,9 @@ static int take(_Atomic int64_t *taken, int64_t phase, int pieces) {
 static void share_phase(const fm_program *p, const fm_call *call, const fm_frame *frame, int worker, int64_t phase,
                         int s, int end) {
     for (int i = 0; i < p->n_threads; ++i) {
-        const int whose = (worker + i) % p->n_threads;
-        for (int piece; (piece = take(&shares_of(p)[whose].taken, phase, p->pieces)) < p->pieces;)
-            run_phase(p, call, frame, worker, s, end, whose * p->pieces + piece);
+        const int share = (worker + i) % p->n_threads;
+        for (int piece; (piece = take(taken_of(p, share), phase, p->pieces)) < p->pieces;)
+            run_phase(p, call, frame, worker, s, end, share * p->pieces + piece);
     }
 }
 
@@ -290,7 +280,7 @@ static void walk(const fm_program *program, const fm_call *call, team *b, int wo
             frame.first_row = batch / epoch * call->epoch_rows + place;
             if (batch % epoch == epoch - 1) p = call->rest, rows = call->epoch_rows - place;
             /* Each program's barriers are enough for itself alone. */
-            if (p != before) meet(b, worker), before = p;
+            if (p != before) meet(b), before = p;
         }
         frame.hyper = call->hyper ? call->hyper + done * call->hyper_stride : NULL;
         frame.loss = call->losses ? call->losses + batch : NULL;
@@ -300,7 +290,7 @@ static void walk(const fm_program *program, const fm_call *call, team *b, int wo
         if (frame.rows && !p->chunks.count) find_rows(call, frame.first_row, rows, frame.rows);
         for (int s = 0, end; s < p->n_steps; s = end) {
             const fm_chunks *all = p->chunks.count ? &p->chunks : NULL;
-            if (p->steps[s].barrier) meet(b, worker);
+            if (p->steps[s].barrier) meet(b);
             if (all && s == all->first) {
                 walk_chunks(p, call, b, worker, &frame, taken);
                 taken += all->count + workers; /* everybody asks once more than there are chunks */
@@ -317,14 +307,11 @@ static void walk(const fm_program *program, const fm_call *call, team *b, int wo
 }
 
 static void forget_shares(const fm_program *p) {
-    for (int i = 0; i < p->n_threads; ++i) {
-        atomic_init(&shares_of(p)[i].taken, 0);
-        atomic_init(&shares_of(p)[i].stage, 0);
-    }
+    for (int i = 0; i < p->n_threads; ++i) atomic_init(taken_of(p, i), 0);
 }
 
 int64_t fm_run(const fm_program *program, const fm_call *call) {
-    team b = {.shares = shares_of(program), .workers = 1};
+    team b = {.workers = 1};
     atomic_init(&b.last, call->last);
     atomic_init(&b.chunk, 0);
     forget_shares(program);
