@@ -108,7 +108,7 @@ def test_a_limit_holds_around_training(monkeypatch):
 
 def test_a_limit_holds_at_once_for_what_runs_already(monkeypatch):
     monkeypatch.setattr(native, "_LIMIT_HOLDS", float("inf"))
-    model, x = fm.MLP([64, 512, 64]), np.ones((64, 64), np.float32)
+    model, x = fm.MLP([64, 1024, 1024, 64]), np.ones((64, 64), np.float32)
     trainer = fm.Trainer(model, batch_size=64)
     for limit in (2, 1, 2):
         fm.set_num_threads(limit)
