@@ -101,6 +101,7 @@ class FastPredict:
 
 class FastStep:
     program: Program
+    limit: int
 
     def __init__(
         self,

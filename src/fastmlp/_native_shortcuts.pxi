@@ -230,7 +230,7 @@ cdef class FastStep:
     cdef Py_buffer rows
     cdef int64_t first_step
     cdef uint64_t seed
-    cdef int limit
+    cdef readonly int limit
     cdef int64_t classes
     cdef double low, high
     cdef object check

@@ -264,12 +264,13 @@ class Trainer:
         losses = np.empty(1)
         executor.train(source, None, source.n, 0, 1, losses)
         fast = executor.fast_step
-        if (
-            fast is not None
-            and not self.model.codes(source.columns)
-            and self._class_weights is None
-        ):
-            others = [known for known in self._fast_steps if known.program is not fast.program]
+        looked_at = self.model.codes(source.columns) or self._class_weights is not None
+        if fast is not None and not looked_at:
+            others = [
+                known
+                for known in self._fast_steps
+                if known.program is not fast.program and known.limit == fast.limit
+            ]
             self._fast_steps = [fast, *others][:_FAST_STEPS]
         return float(losses[0])
 
