@@ -1,8 +1,9 @@
 """What a call from Python takes: predictions of a few rows, single steps.
 
 Run with ``python benchmarks/bench_calls.py``. The network is 8-32-32-1 with tanh, as in control and
-reinforcement learning; NumPy is written by hand, PyTorch is eager on one thread, where installed.
-Ways take turns, each for some thousand calls in all; times are medians of groups of calls.
+reinforcement learning; NumPy is written by hand, PyTorch is eager, where installed, and everything
+on one thread. Ways take turns, each for some thousand calls in all; times are medians of groups of
+calls. The last line gives shares of the peak of all cores.
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ import numpy as np
 
 import fastmlp as fm
 import harness
+import machine
 import report
+import workloads
 
 SIZES = [8, 32, 32, 1]
 #: Rows of a prediction.
@@ -128,17 +131,33 @@ def table_of(title: str, seconds: dict[str, float]) -> list[list[str]]:
     return lines
 
 
+def share_of(kind: str, rows: int, seconds: float, peak: float) -> str:
+    """Return the share that a call has of a peak in GFLOP/s."""
+    flops = workloads.Workload("call", tuple(SIZES), "tanh", rows, kind=kind).flops
+    return f"{100 * flops / seconds / (1e9 * peak):.1f} %"
+
+
 def main(argv: list[str] | None = None) -> int:
     """Print a table of calls and ratios."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=50)
     parser.add_argument("--calls", type=int, default=100, help="in a group (%(default)s)")
     options = parser.parse_args(argv)
+    peak, source = machine.peak()  # before PyTorch is told how many threads there are
+    fm.set_num_threads(1)
     table = [["", "call", "time", "peers"]]
     for rows in ROWS:
-        table += table_of(f"{rows} rows", measure(predictions(rows), options.rounds, options.calls))
-    table += table_of(f"{BATCH} rows", measure(steps(), options.rounds, options.calls))
+        predicted = measure(predictions(rows), options.rounds, options.calls)
+        table += table_of(f"{rows} rows", predicted)
+    stepped = measure(steps(), options.rounds, options.calls)
+    table += table_of(f"{BATCH} rows", stepped)
     print("\n".join(report.lines_up(table)))
+    prediction = share_of("predict", ROWS[-1], predicted["predict(x)"], peak)
+    step = share_of("train", BATCH, stepped["step(x, y)"], peak)
+    print(
+        f"Of the peak of all cores, {peak:.0f} GFLOP/s ({source}): a prediction of {ROWS[-1]} rows "
+        f"{prediction}, a step {step}."
+    )
     return 0
 
 

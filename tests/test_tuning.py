@@ -101,6 +101,20 @@ def test_threads_are_doubted_when_one_would_have_been_faster():
     assert tuner.best == WAYS[2]
 
 
+def test_equal_networks_share_what_was_lost_since_the_last_look():
+    known = Experience(len(WAYS))
+    tuners = [Tuner(WAYS, known) for _ in range(2)]
+    settle(tuners[0], dict(zip(WAYS, (1e-4, 2e-4, 3e-4), strict=True)))
+    slower = dict(zip(WAYS, (4e-4, 9e-4, 3e-4), strict=True))
+    steps = 0
+    while tuners[0].settled:
+        work(tuners[steps % 2], slower, 1)
+        steps += 1
+    assert steps * 1e-4 == pytest.approx(known.spent, abs=1.1e-4)
+    settle(tuners[1], slower)
+    assert known.lost == 0.0
+
+
 def test_time_that_is_won_back_is_not_lost():
     tuner = Tuner(WAYS)
     settle(tuner, dict(zip(WAYS, (1e-4, 2e-4, 3e-4), strict=True)))

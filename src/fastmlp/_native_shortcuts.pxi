@@ -49,7 +49,8 @@ cdef class FastPredict:
     most_rows : int
         Up to so many rows these two are used, row by row; above, those that are kept.
     kept : dict
-        The plans of `fastmlp.backends.native.Executor` that are not in use, whose `alone` is such a program.
+        The plans of `fastmlp.backends.native.Executor` that are not in use, whose `alone` is such a program, by rows,
+        whether without the last activation, and whether rows are read where they stand.
     chunk : int
         The most rows of a plan there.
     multiply_adds : float

@@ -142,7 +142,7 @@ class Trainer:
         self._scanned: tuple[object, object] = (None, None)
         self.share: Callable[[], int] | None = None  # threads at most, where others work beside
         # A backend may give functions that make a common step at once, or return None: for a few
-        # kinds of mini-batches, the one seen last first.
+        # kinds of mini-batches, the newest function first.
         self._fast_steps: list[Any] = []
 
     def __repr__(self) -> str:
@@ -264,8 +264,8 @@ class Trainer:
         losses = np.empty(1)
         executor.train(source, None, source.n, 0, 1, losses)
         fast = executor.fast_step
-        looked_at = self.model.codes(source.columns) or self._class_weights is not None
-        if fast is not None and not looked_at:
+        only_here = self.model.codes(source.columns) or self._class_weights is not None
+        if fast is not None and not only_here:
             others = [
                 known
                 for known in self._fast_steps

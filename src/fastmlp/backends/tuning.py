@@ -96,6 +96,8 @@ class Experience:
         After how many of those to look again.
     spent : float
         Seconds that the last look took.
+    lost : float
+        Seconds since then that the best candidate took beyond what is borne (`Tuner`).
     """
 
     def __init__(self, count: int):
@@ -103,6 +105,7 @@ class Experience:
         self.worked = 0.0
         self.doubt = 0.0
         self.spent = 0.0
+        self.lost = 0.0
         self._patience = _DOUBT
 
     @property
@@ -115,11 +118,12 @@ class Experience:
         before, self.seconds = self.best, seconds
         unchanged = self.best == before
         self._patience = min(2 * self._patience, _LONGEST_DOUBT) if unchanged else _DOUBT
-        self.worked, self.doubt, self.spent = 0.0, max(self._patience, spent / _SHARE), spent
+        self.worked, self.doubt = 0.0, max(self._patience, spent / _SHARE)
+        self.spent, self.lost = spent, 0.0
 
     def distrust(self) -> None:
         """Look again as soon as possible."""
-        self.doubt, self._patience = 0.0, _DOUBT
+        self.doubt, self._patience, self.lost = 0.0, _DOUBT, 0.0
 
 
 @lru_cache(maxsize=256)
@@ -146,7 +150,6 @@ class Tuner:
         self._turns = 0
         self._tried: int | None = None  # whose turn it is, while candidates are tried
         self._spent = 0.0
-        self._lost = 0.0  # seconds, by the choice against what it may take
 
     @property
     def settled(self) -> bool:
@@ -170,18 +173,24 @@ class Tuner:
         self._tried = None
         known = self._known.seconds
         if self.settled:
-            candidate = self.best
-            if len(self._candidates) == 1 or candidate.threads == 1:
-                return candidate, count, 0.0
-            return candidate, count, count * self._bearable() + self._tolerance - self._lost
+            if not self._may_wait:
+                return self.best, count, 0.0
+            left = max(self._tolerance - self._known.lost, 0.0)
+            return self.best, count, count * self._bearable + left
         number = self._tried = self._turns % len(self._candidates)
         candidate = self._candidates[number]
         expected = min(known[number], self._seen[number])
         count = min(count, 1 if expected == float("inf") else max(1, int(_TURN / expected)))
         return candidate, count, 0.0 if candidate.threads == 1 else _PATIENCE * _TURN
 
+    @property
+    def _may_wait(self) -> bool:
+        """Whether the best candidate's threads wait for each other, and there are other ways."""
+        return len(self._candidates) > 1 and self.best.threads > 1
+
+    @property
     def _bearable(self) -> float:
-        """Return how many seconds of a mini-batch are no reason to doubt the best candidate."""
+        """Seconds of a mini-batch that are no reason to doubt the best candidate."""
         threads = self.best.threads
         ways = zip(self._candidates, self._known.seconds, strict=True)
         fewer = min((s for c, s in ways if c.threads < threads), default=float("inf"))
@@ -202,10 +211,9 @@ class Tuner:
         number = self._tried
         if number is None:
             self._known.worked += seconds
-            if len(self._candidates) > 1 and self.best.threads > 1:
-                self._lost = max(0.0, self._lost + seconds - count * self._bearable())
-                if self._lost > self._tolerance:
-                    self._lost = 0.0
+            if self._may_wait:
+                self._known.lost = max(0.0, self._known.lost + seconds - count * self._bearable)
+                if self._known.lost > self._tolerance:
                     self._known.distrust()
             return
         # The least of several turns: a turn that was interrupted says nothing.
