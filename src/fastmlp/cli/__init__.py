@@ -42,6 +42,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if sys.stdout is not None:
                 sys.stdout.flush()
     except KeyboardInterrupt:
+        # Where it has passed through an exec of a text, as in the making of a dataclass, CPython
+        # remembers that and would end by the signal; the next exec clears it.
+        exec("")
         print("fastmlp: interrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:
