@@ -16,9 +16,8 @@ from threadpoolctl import threadpool_limits
 
 import fastmlp as fm
 
-# The penalty that is reported may be wrong by 3e-6 of the loss in each of its parts; all else is
-# rounding. 1e-4 is what is promised.
-LOSS_TOLERANCE = 2e-5
+# 1e-4 is what is promised; all that differs is the order of sums.
+LOSS_TOLERANCE = 1e-9
 RNG = np.random.RandomState(0)
 
 
@@ -83,22 +82,22 @@ def both(data, sample_weight=None, **settings):
     return models
 
 
-def assert_same(their, our, tolerance=1e-9):
+def assert_same(their, our, tolerance=1e-9, loss_tolerance=LOSS_TOLERANCE):
     for name in ("coefs_", "intercepts_"):
         for expected, actual in zip(getattr(their, name), getattr(our, name), strict=True):
             assert actual.dtype == expected.dtype
             np.testing.assert_allclose(actual, expected, rtol=0, atol=tolerance)
     for name in ("n_iter_", "n_layers_", "n_outputs_", "t_", "out_activation_", "n_features_in_"):
         assert getattr(our, name) == getattr(their, name)
-    np.testing.assert_allclose(our.loss_, their.loss_, rtol=LOSS_TOLERANCE)
+    np.testing.assert_allclose(our.loss_, their.loss_, rtol=loss_tolerance)
     if hasattr(their, "loss_curve_"):
-        np.testing.assert_allclose(our.loss_curve_, their.loss_curve_, rtol=LOSS_TOLERANCE)
+        np.testing.assert_allclose(our.loss_curve_, their.loss_curve_, rtol=loss_tolerance)
         for name in ("best_loss_", "best_validation_score_", "validation_scores_"):
             expected = getattr(their, name)
             if expected is None:
                 assert getattr(our, name) is None
             else:
-                np.testing.assert_allclose(getattr(our, name), expected, rtol=LOSS_TOLERANCE)
+                np.testing.assert_allclose(getattr(our, name), expected, rtol=loss_tolerance)
 
 
 SGD = {"solver": "sgd", "learning_rate_init": 0.1}
@@ -148,7 +147,7 @@ def test_a_penalty_as_large_as_the_loss(activation, size):
     their, our = both("two classes", batch_size=size, **settings)
     assert_same(their, our)
     for model in their, our:
-        # Who holds weights may change them, so what is known of their norm no longer counts.
+        # Who holds weights may change them between two fits.
         model.held = model.coefs_[0]
         model.set_params(warm_start=True).fit(*DATA["two classes"])
     np.testing.assert_allclose(our.loss_curve_, their.loss_curve_, rtol=LOSS_TOLERANCE)
@@ -205,7 +204,7 @@ def test_float32_is_trained_in_float32():
         with pytest.warns(ConvergenceWarning):
             model.fit(x, y)
     # Where a gradient is nothing but rounding, Adam still moves by up to its rate of 0.001.
-    assert_same(*models, tolerance=2e-3)
+    assert_same(*models, tolerance=2e-3, loss_tolerance=2e-5)
     assert models[1].model_.dtype == np.float32
 
 

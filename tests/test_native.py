@@ -51,7 +51,7 @@ def test_every_operation_is_lowered():
             reached |= {step.op for step in programs.lowering.plan.steps}
         executor.optimizer = optimizers.get("adam")
         executor.optimizer.state_for(model).begin_average(model)
-        settings |= {"clip_value": 1.0, "clip_norm": 1.0, "average": True}
+        settings |= {"clip_value": 1.0, "clip_norm": 1.0, "average": True, "penalty": True}
         programs = executor._lower(4, loss=MSE.loss, optimizer=executor.optimizer, **settings)
         reached |= {step.op for step in programs.lowering.plan.steps}
     assert reached == set(plan.OPS)
@@ -433,16 +433,45 @@ def test_threads_do_not_change_bits_with_labels(dtype, isa):
 # --- sums -----------------------------------------------------------------------------------------
 
 
-def test_the_squared_norm_is_that_of_the_weights(dtype):
-    model = cases.mlp(cases.Shape((5, 18, 19, 1), 7), "softplus", dtype=dtype)
-    x, y = cases.inputs(28, 5, dtype=dtype), cases.targets("real", 28, 1, dtype=dtype)
-    train(native.Executor, model, "mse", fm.Adam(lr=0.01), Source(x, y), 7)
-    weights = [model.parameters[f"{layer}.weight"].astype(float) for layer in range(3)]
-    expected = sum((w * w).sum() for w in weights)
-    for kind in (native.Executor, reference.Executor):
-        assert kind(model).squared_norm() == pytest.approx(expected, rel=1e-13)
-    model.flat_parameters.array()[0] = np.inf
-    assert native.Executor(model).squared_norm() == np.inf
+def mean_square(y_hat, y, sample_weight=None):
+    difference = np.asarray(y_hat - y, np.float64)
+    return float((difference**2).mean()), (2.0 / y.size * difference).astype(y.dtype)
+
+
+@pytest.mark.parametrize("loss", ["mse", mean_square])
+@pytest.mark.parametrize("batch", [7, 300])
+def test_losses_tell_the_penalty(batch, loss, dtype, isa):
+    shape = cases.Shape((5, 18, 19, 1), batch)
+    rows = 3 * batch + 4
+    x, y = cases.inputs(rows, 5, dtype=dtype), cases.targets("real", rows, 1, dtype=dtype)
+    strengths = np.array([0.5, 3.0, 0.0, 1.5])
+    told = []
+    for kind, threads, strategy in [
+        (reference.Executor, 1, "rows"),
+        *((native.Executor, count, name) for count in (1, 2, 5) for name in assembly.STRATEGIES),
+    ]:
+        model = cases.mlp(shape, "softplus", dtype=dtype)
+        optimizer = fm.Adam(lr=0.01, groups=[("*.bias", {"lr": 0.02})])
+        executor = kind(model, losses.get(loss), optimizer, threads=threads, ema=0.9)
+        optimizer.state_for(model).begin_average(model)
+        values, squares = np.empty((2, 4)), []
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(native, "STRATEGIES", (strategy,))
+            for step in range(4):
+                weights = [model.parameters[f"{i}.weight"].astype(float) for i in range(3)]
+                squares.append(sum((w * w).sum() for w in weights))
+                executor.snapshot()
+                for row, penalty in enumerate((None, lambda first, n: strengths[first - 1 :][:n])):
+                    executor.restore()
+                    executor.penalty = penalty
+                    executor._steady = -1, np.inf, np.zeros((1, 0))
+                    executor.train(Source(x, y), None, batch, step, step + 1, values[row])
+        # As many roundings as a block of columns has rows.
+        bound = 24 * np.finfo(dtype).eps
+        expected = values[0] + 0.5 * strengths * np.array(squares)
+        np.testing.assert_allclose(values[1], expected, rtol=bound)
+        told.append(values[1].tobytes())
+    assert len(set(told[1:])) == 1
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])

@@ -32,8 +32,8 @@ class Value:
     role : str
         "input", "target", "sample_weight", "activation", "parameter", "state" (a vector that is
         not trained, such as the mean of Standardize), "slot" (a state vector of the optimizer, or
-        the moving average of a parameter), "gradient" (of an activation), "parameter_gradient" or
-        "row_loss".
+        the moving average of a parameter), "gradient" (of an activation), "parameter_gradient",
+        "row_loss" or "penalty".
     """
 
     name: str
@@ -184,6 +184,10 @@ def _embedding_input_shapes(reads: tuple[Value, ...], attrs: dict[str, Any]) -> 
     return ((reads[0].rows, reads[0].cols + 1 - attrs["units"]),)
 
 
+def _scalar(reads: tuple[Value, ...], attrs: dict[str, Any]) -> tuple[Shape, ...]:
+    return ((1, 1),)
+
+
 def _each_alone(reads: tuple[Value, ...], attrs: dict[str, Any]) -> tuple[Shape, ...]:
     return tuple(value.shape for value in reads)
 
@@ -310,6 +314,9 @@ OPS: dict[str, Op] = {
         Op("embedding", _embedding_shapes, _embedding_backward),
         # loss(y_hat, y[, w]) -> what each row adds to the weighted mean, its gradient; attrs loss
         Op("loss", _loss_shapes),
+        # loss_penalty(W, V, …) -> ½ s (‖W‖² + ‖V‖² + …), added to the mean loss; the strength s is
+        # a scalar of the step
+        Op("loss_penalty", _scalar),
         # activation_backward(da, z, a) -> dz = da f'(z); attrs fn
         Op("activation_backward", _all_alike),
         # softmax_backward(da, a) -> dz = a (da - (da · a)); attrs fn

@@ -46,6 +46,7 @@ class Plan:
     target: Value | None
     sample_weight: Value | None
     row_loss: Value | None
+    penalty: Value | None
     output_gradient: Value | None
     input_gradient: Value | None
     parameters: dict[str, Value]
@@ -226,6 +227,7 @@ def build(
     input_gradient: bool = False,
     sample_weight: str | None = None,
     logits: bool = False,
+    penalty: bool = False,
 ) -> Plan:
     """Write down the steps of one mini-batch.
 
@@ -258,6 +260,9 @@ def build(
     logits : bool
         Whether to leave out the activation of the last layer. A loss that takes its place
         (`Loss.behind`) does so by itself.
+    penalty : bool
+        Whether ½·s·Σw² of the weights is added to the mean loss, s being a scalar of the step. It
+        is told, not learned from: gradients have their penalties otherwise.
     """
     b = PlanBuilder(training=training)
     for spec in model.parameter_specs:
@@ -274,7 +279,7 @@ def build(
         (output,) = forward[-1].reads
         forward = forward[:-1]
 
-    target = weight = row_loss = output_gradient = None
+    target = weight = row_loss = penalty_value = output_gradient = None
     if gradients is None:
         gradients = loss is not None
     if gradients or loss is not None:
@@ -287,6 +292,9 @@ def build(
             weight = b.value("sample_weight", batch, columns, "sample_weight")
             reads += (weight,)
         row_loss = b.value("row_loss", batch, 1, "row_loss")
+        if penalty:
+            weights = [b.parameters[spec.name] for spec in model.parameter_specs if spec.decay]
+            penalty_value = b.emit("loss_penalty", *weights, name="penalty", role="penalty")
         b.emit_into("loss", reads, (row_loss, output_gradient), loss=loss)
     loss_steps = b.take()
 
@@ -321,6 +329,7 @@ def build(
         target=target,
         sample_weight=weight,
         row_loss=row_loss,
+        penalty=penalty_value,
         output_gradient=output_gradient,
         input_gradient=grad_x,
         parameters=b.parameters,

@@ -49,11 +49,15 @@ class BaseExecutor:
         (x, y, sample_weight) -> loss for `Trainer.step`, likewise, of mini-batches like the last.
     share : callable or None
         Returns how many threads may be used at most at this time, where others work beside.
+    penalty : callable or None
+        (first step, count) -> strengths s of a penalty ½·s·‖W‖², which `train` adds to the losses;
+        the gradients have it otherwise. To be set before the first training.
     """
 
     fast_predict: Callable[[object, object], np.ndarray | None] | None = None
     fast_step: Callable[[object, object, object], float | None] | None = None
     share: Callable[[], int] | None = None
+    penalty: Callable[[int, int], np.ndarray] | None = None
 
     @property
     def in_spans(self) -> bool:
@@ -127,7 +131,8 @@ class BaseExecutor:
             is left. Epochs follow each other. None: one epoch of the rows as they stand.
         batch_size, first, last : int
         losses : ndarray of float64
-            losses[i] becomes the mean data loss of mini-batch i, before its update.
+            losses[i] becomes the mean data loss of mini-batch i, before its update; with `penalty`
+            that is added.
 
         The optimizer state's `step` grows by `last` - `first`.
         """
@@ -165,7 +170,10 @@ class BaseExecutor:
         """Return the sum of squares of all weights, not of the biases."""
         flat = self.model.flat_parameters.array()
         parts = [spec for spec in self.model.parameter_specs if spec.decay]
-        return sum(sum_of_squares(flat[s.offset : s.offset + s.size]) for s in parts)
+        return sum(
+            float(np.square(flat[s.offset : s.offset + s.size], dtype=np.float64).sum())
+            for s in parts
+        )
 
     def snapshot(self) -> None:
         """Remember parameters, states and the optimizer's state, to be able to `restore` them."""
@@ -187,16 +195,6 @@ class BaseExecutor:
         state, model = self.optimizer.state_for(self.model), self.model
         vectors = model.flat_parameters, model.flat_states, *state.vectors().values()
         return [vector.array() for vector in vectors], state
-
-
-def sum_of_squares(values: np.ndarray) -> float:
-    """Return the sum of squares in double precision.
-
-    Not by BLAS: its threads go on spinning for a while, on the cores that the engine needs.
-    """
-    squares = values.astype(np.float64)
-    np.multiply(squares, squares, out=squares)
-    return float(np.add.reduce(squares))
 
 
 def get(name: str) -> type[BaseExecutor]:

@@ -11,13 +11,13 @@ from __future__ import annotations
 import os
 import time
 from functools import lru_cache
-from math import inf, isfinite
+from math import inf
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from fastmlp import _native
-from fastmlp.backends import BaseExecutor, sum_of_squares
+from fastmlp.backends import BaseExecutor
 from fastmlp.backends.assembly import STRATEGIES
 from fastmlp.backends.bound import Chunked, Programs, put_images
 from fastmlp.backends.layout import Layout, Panels, panels_of
@@ -264,7 +264,7 @@ class Executor(BaseExecutor):
     # ---- training ----
 
     def _hyper(self, first_step: int, count: int, epoch: int) -> np.ndarray:
-        """Scalars of steps first_step …: of each group, and the share of a moving average."""
+        """Scalars of steps first_step …: of each group, share of an average, penalty's strength."""
         optimizer = self.optimizer
         version, since, row = self._steady
         if version == optimizer.version and first_step >= since:
@@ -275,6 +275,8 @@ class Executor(BaseExecutor):
         ]
         if self.ema is not None:
             groups.append(self.average_shares(first_step, count)[:, None])
+        if self.penalty is not None:
+            groups.append(self.penalty(first_step, count)[:, None])
         alike = count > 0 and not any(values.strides[0] for values in groups)
         rows = np.zeros((1 if alike else count, len(groups), HYPER))
         for group, values in enumerate(groups):
@@ -318,6 +320,7 @@ class Executor(BaseExecutor):
             optimizer=self.optimizer,
             **self.around_update,
             sample_weight=source.weighted,
+            penalty=self.penalty is not None,
         )
         self._transpose(programs)
         return programs
@@ -417,6 +420,8 @@ class Executor(BaseExecutor):
         y_hat = self._forward(programs, source.inputs(rows, self.model.dtype), place)
         weight = _weights(source)
         value, grad = loss(y_hat, y, None if weight is None else weight[rows])
+        if self.penalty is not None:
+            value += 0.5 * hyper[0, -HYPER] * self.squared_norm()
         self._panels()
         self._transpose(programs)
         if lowering.backward:
@@ -469,7 +474,7 @@ class Executor(BaseExecutor):
             from fastmlp.backends.reference import Executor as Reference
 
             self._reference = Reference(self.model, self.loss, self.optimizer, **self._settings)
-        self._reference.seed = self.seed
+        self._reference.seed, self._reference.penalty = self.seed, self.penalty
         return self._reference
 
     # ---- the model's outputs ----
@@ -586,18 +591,6 @@ class Executor(BaseExecutor):
         return out if input_gradient else None
 
     # ---- keeping a good state ----
-
-    def squared_norm(self) -> float:
-        layout = self._layout().parameters
-        panels = panels_of(self.model.flat_parameters, layout)
-        panels.refresh()
-        flat = np.frombuffer(panels.buffer, self.model.dtype)
-        total = 0.0
-        # Padding is zero, unless it has met infinities.
-        for spec in self.model.parameter_specs:
-            if spec.decay:
-                total += sum_of_squares(flat[layout.elements(spec.name)])
-        return total if isfinite(total) else super().squared_norm()
 
     def finite(self) -> bool:
         panels = panels_of(self.model.flat_parameters, self._layout().parameters)

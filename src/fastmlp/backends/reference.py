@@ -63,6 +63,11 @@ def _loss(
     return (share * losses).sum(axis=1, keepdims=True), grad * share.astype(grad.dtype)
 
 
+def _loss_penalty(attrs: Attrs, *weights: np.ndarray) -> Arrays:
+    squares = sum(float(np.square(W, dtype=np.float64).sum()) for W in weights)
+    return (np.full((1, 1), 0.5 * attrs["strength"] * squares),)
+
+
 def _penalty(attrs: Attrs, W: np.ndarray, dW: np.ndarray) -> Arrays:
     if attrs["l2"]:
         dW += W.dtype.type(attrs["l2"]) * W
@@ -222,6 +227,7 @@ OPS: dict[str, Callable[..., Arrays]] = {
     "concat": lambda attrs, *parts: (np.hstack(parts),),
     "embedding": _embedding,
     "loss": _loss,
+    "loss_penalty": _loss_penalty,
     "activation_backward": lambda attrs, da, z, a: (da * attrs["fn"].derivative(z, a),),
     "softmax_backward": lambda attrs, da, a: (attrs["fn"].backward(a, da),),
     "standardize_backward": lambda attrs, dy, scale: (dy / scale,),
@@ -328,6 +334,7 @@ class Executor(BaseExecutor):
             for group in range(len(optimizer.groups) + 1)
         ]
         shares = self.average_shares(state.step + 1, last - first)
+        strengths = shares if self.penalty is None else self.penalty(state.step + 1, last - first)
         for batch in range(first, last):
             rows = source.rows_of(order, batch, batch_size)
             x = source.inputs(rows, model.dtype)
@@ -338,6 +345,7 @@ class Executor(BaseExecutor):
                 optimizer=optimizer,
                 **self.around_update,
                 sample_weight=source.weighted,
+                penalty=self.penalty is not None,
             )
             values = self.bind(plan)
             values[plan.input] = x
@@ -346,8 +354,11 @@ class Executor(BaseExecutor):
                 values[plan.sample_weight] = source.weights(rows)
             scalars = {"hyper": [group[batch - first] for group in hyper]}
             scalars["share"] = shares[batch - first]
+            scalars["strength"] = strengths[batch - first]
             run(plan.steps, values, **scalars, seed=self.seed, step=state.step)
             losses[batch] = values[plan.row_loss].sum()
+            if plan.penalty is not None:
+                losses[batch] += values[plan.penalty].sum()
             state.step += 1
 
     def predict(

@@ -16,13 +16,10 @@ from fastmlp.spans import Spans
 if TYPE_CHECKING:
     from typing import Any
 
-    from fastmlp.backends import BaseExecutor
     from fastmlp.callbacks import CallbackList
     from fastmlp.estimators.rows import Rows
     from fastmlp.training import Trainer
 
-# What the penalty of an epoch may be wrong by, as a share of the loss.
-_PENALTY_ERROR = 1e-6
 # Multiply-adds of the epochs that are trained at a time: about 10 ms.
 _AT_ONCE = 500_000_000
 
@@ -42,22 +39,18 @@ class Epochs:
         self.trainer = trainer
         self.alpha = alpha
         self.executor = trainer.prepare(trainer.model.input_size)
-        self._norms = _Norms(self.executor) if alpha else None
+        self._strengths, self._first = np.zeros(0), 0  # of the penalty in losses, from which step
+        if alpha:
+            self.executor.penalty = self._penalty
         self._spans = Spans()
         self._shares: tuple[Any, tuple[np.ndarray, np.ndarray]] | None = None
         specs = trainer.model.parameter_specs
         self._products = [spec.shape for spec in specs if len(spec.shape) == 2]
 
-    def begin(self) -> None:
-        """Begin a training; the parameters may have been changed since the last one."""
-        if self._norms is not None:
-            self._norms.forget()
-
-    def at_once(self, data: Rows, size: int) -> int:
+    def at_once(self, data: Rows) -> int:
         """Return how many epochs are trained together best: one, unless they are small."""
         work = 3 * data.n * sum(n_in * n_out for n_in, n_out in self._products)
-        count = 1 if data.sparse else max(1, _AT_ONCE // max(work, 1))
-        return count if self._norms is None else min(count, self._norms.reach(-(-data.n // size)))
+        return 1 if data.sparse else max(1, _AT_ONCE // max(work, 1))
 
     def run(
         self,
@@ -98,24 +91,18 @@ class Epochs:
         optimizer = self.trainer.optimizer
         state = self.trainer.state()
         if isinstance(optimizer, (SGD, Adam)):
-            strengths = [self.alpha * inverse for _, inverse in parts]
-            optimizer.penalize(state.step + 1, np.concatenate(strengths))
+            strengths = np.concatenate([self.alpha * inverse for _, inverse in parts])
+            optimizer.penalize(state.step + 1, strengths)
         else:
-            strengths = [np.full(batches, self.trainer.l2)] * count
+            strengths = np.full(batches * count, self.trainer.l2)
+        self._strengths, self._first = strengths / scale, state.step + 1
         each = hooks is not None and hooks.per_batch
         losses = np.empty(batches * count)
-        norms = self._norms
-        if norms is not None:
-            if hooks is not None:  # which may have changed the weights
-                norms.forget()
-            weights = [a[0] * b for a, b in zip(parts, strengths, strict=True)]
-            norms.begin(0.5 * np.concatenate(weights), count)
         if order is None and count > 1:
             order = np.tile(np.arange(data.n, dtype=np.uint64), count)
         for source, part, base, end in data.windows(order, size, count):
             first = base
             while first < end:
-                last = end if norms is None else min(end, norms.next)
                 if each:
                     hooks.on_train_batch_begin(first)
                 last = base + self._spans.train(
@@ -124,14 +111,12 @@ class Epochs:
                     part,
                     size,
                     first - base,
-                    last - base,
+                    end - base,
                     losses[base:],
                     single=each,
                 )
                 if each:
                     hooks.on_train_batch_end(first, {"loss": scale * float(losses[first])})
-                if norms is not None and last == norms.next:
-                    norms.look(scale * float(np.add.reduce(losses[:last])) / last)
                 first = last
         state.epoch += count
         results = []
@@ -143,9 +128,11 @@ class Epochs:
                 added = constant if data.weight is None else constant * data.weight
                 loss += float((shares * inverse) @ data.sums(added, part, size))
             results.append(loss)
-        if norms is not None:
-            results = [a + b for a, b in zip(results, norms.totals(), strict=True)]
         return results
+
+    def _penalty(self, first_step: int, count: int) -> np.ndarray:
+        start = first_step - self._first
+        return self._strengths[start : start + count]
 
     def _shares_of(
         self, data: Rows, order: np.ndarray | None, size: int
@@ -161,79 +148,3 @@ class Epochs:
         shares = counts / data.n
         self._shares = (key, (shares, inverse)) if data.weight is None else None
         return shares, inverse
-
-
-class _Norms:
-    """Σ weights · ‖W‖² over the mini-batches of some epochs, from looking at ‖W‖² now and then.
-
-    Between two looks it is taken for the parabola through both and the one before. Its second
-    derivative κ is what a straight line would miss, by κ·h³/12 in the sum over h mini-batches, and
-    decides how far apart the looks may be: as a rule an epoch or more, a few mini-batches at the
-    beginning of a training.
-
-    Parameters
-    ----------
-    executor : BaseExecutor
-
-    Attributes
-    ----------
-    next : int
-        The mini-batch before which to look again, or their number.
-    """
-
-    def __init__(self, executor: BaseExecutor):
-        self._executor = executor
-        self._step = 1
-        # The last two looks: how far apart, and the change from one mini-batch to the next.
-        self._distance, self._slope = 1, np.nan
-        self._greatest_bend = 0.0
-        self._end: float | None = None
-
-    def forget(self) -> None:
-        """Look again before the next epoch, as others may have changed the weights."""
-        self._end = None
-
-    def reach(self, batches: int) -> int:
-        """Return how many epochs of so many mini-batches may pass until the next look."""
-        return max(1, self._step // batches)
-
-    def begin(self, weights: np.ndarray, count: int) -> None:
-        """Begin `count` epochs; `weights` are those of all their mini-batches."""
-        self._weights, self._count = weights, count
-        changed = self._end is None or self._executor.model.flat_parameters.touched
-        self._places, self._norms = [0], [self._executor.squared_norm() if changed else self._end]
-        if changed:
-            self._slope = np.nan
-        self._bends: list[float] = []
-        self.next = min(self._step, len(weights))
-
-    def look(self, loss: float) -> None:
-        """Take note of the norm at `next`; `loss` says what precision is needed."""
-        batches = len(self._weights)
-        distance = self.next - self._places[-1]
-        self._places.append(self.next)
-        self._end = self._executor.squared_norm()
-        self._norms.append(self._end)
-        slope = (self._norms[-1] - self._norms[-2]) / distance
-        bend = 2.0 * (slope - self._slope) / (distance + self._distance)
-        known = not np.isnan(bend)  # otherwise there was no slope before this one
-        self._bends.append(bend if known else 0.0)
-        # A bend may be small by chance, so greater ones before it go on counting for a while.
-        bend = self._greatest_bend = max(abs(self._bends[-1]), 0.5 * self._greatest_bend)
-        error = self._weights.sum() / self._count * bend / 12.0  # of an epoch, times step²
-        allowed = _PENALTY_ERROR * abs(loss)
-        self._step = max(self._step, 2 * distance) if known else max(1, self._step // 2)
-        if error * self._step**2 > allowed:
-            self._step = max(1, int((allowed / error) ** 0.5))
-        self._distance, self._slope = distance, slope
-        self.next = min(self.next + self._step, batches)
-
-    def totals(self) -> list[float]:
-        """Return the sums over each of the epochs."""
-        steps = np.arange(len(self._weights))
-        places, norms = np.array(self._places), np.array(self._norms)
-        here = np.searchsorted(places, steps, "right") - 1
-        begun, left = steps - places[here], steps - places[here + 1]
-        slopes = np.diff(norms) / np.diff(places)
-        norms = norms[here] + begun * (slopes[here] + 0.5 * left * np.array(self._bends)[here])
-        return (self._weights * norms).reshape(self._count, -1).sum(axis=1).tolist()

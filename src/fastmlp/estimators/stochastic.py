@@ -146,7 +146,6 @@ class StochasticMixin:
         model = self.model_
         model.stop_training = False
         epochs = self._epochs(loss)
-        epochs.begin()
         hooks = self._hooks(epochs.trainer, -(-data.n // size))
         scale, constant = self._reported(data.y)
         rows = np.arange(data.n, dtype=np.int64)  # the dtype that NumPy shuffles fastest
@@ -160,7 +159,7 @@ class StochasticMixin:
                 count = 1
                 if self._undisturbed(incremental):
                     count = self._epochs_until_stop(self.max_iter - number)
-                    count = min(count, epochs.at_once(data, size))
+                    count = min(count, epochs.at_once(data))
                 order = self._orders(rows, count) if self.shuffle else None
                 for self.loss_ in epochs.run(data, order, size, scale, constant, hooks, count):
                     self.n_iter_ += 1

@@ -96,7 +96,7 @@ class ChunkLowering(Lowering):
     ----------
     starts : ndarray
     before, sums, after : list of Lowered
-        What reads the whole mini-batch, what adds up a chunk's rows (behind `forward` and
+        What is made once for the mini-batch, what adds up a chunk's rows (behind `forward` and
         `backward`, which compute them), and what follows all chunks.
     moves : dict of Matrix to (int, int)
         By how many bytes a matrix moves for each row before a chunk, and for each chunk.
@@ -125,11 +125,8 @@ class ChunkLowering(Lowering):
     def samples(self) -> int:
         return int(self.starts[-1])
 
-    def emit(self, lowered: Lowered, *makes: Value) -> Lowered:
-        if lowered.op != "gather_shares":
-            return super().emit(lowered, *makes)
+    def emit_once(self, lowered: Lowered) -> None:
         self.before.append(lowered)
-        return lowered
 
     def matrix(self, value: Value) -> Matrix:
         if value.role not in ("row_loss", "sample_weight"):

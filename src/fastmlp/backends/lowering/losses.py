@@ -6,7 +6,14 @@ from typing import TYPE_CHECKING
 
 from fastmlp.backends.lowering import reading
 from fastmlp.backends.lowering.elementwise import program_operands
-from fastmlp.backends.lowering.steps import TARGETS, Access, Lowered, UnsupportedStep
+from fastmlp.backends.lowering.steps import (
+    HYPER,
+    TARGETS,
+    Access,
+    Lowered,
+    Matrix,
+    UnsupportedStep,
+)
 from fastmlp.backends.programs import loss_program
 from fastmlp.loss_base import ElementwiseLoss
 
@@ -60,18 +67,53 @@ def _loss(low: Lowering, step: Step) -> None:
         row_loss,
         grad,
     )
+    squares = low.squares
     low.reduction = Lowered(
         "reduce_loss",
         low.samples,
         1,
-        0,
-        {4: values},
-        (Access(values, "all", "all"),),
+        sum(sums.rows for sums in squares),
+        {4: values} | ({5: squares[0]} if squares else {}),
+        tuple(Access(matrix, "all", "all") for matrix in (values, *squares)),
         (),
         (1, 1),
         (),
+        arg={0: low.updates.scalars + HYPER * bool(low.plan.averages)},
         num={0: mean},
     )
 
 
-RULES: dict[str, Callable[[Lowering, Step], None]] = {"loss": _loss}
+def _loss_penalty(low: Lowering, step: Step) -> None:
+    """Emit sums of squares, one for each block of a weight's columns, which are cut as gradients.
+
+    So a core reads what it has updated itself.
+    """
+    weights = [(low.matrix(value), low.layout.elements(value.name)) for value in step.reads]
+    counts = [low.blocks(w.cols) if not w.column else 1 for w, _ in weights]
+    total = low.allocate(sum(counts) * 8 // low.itemsize, 1, column=True)
+    first = 0
+    for (weight, elements), count in zip(weights, counts, strict=True):
+        size = elements.stop - elements.start
+        sums = Matrix(total.base, total.offset, count, 1, column=True)
+        low.squares.append(sums)
+        low.emit_once(
+            Lowered(
+                "square_sums",
+                count,
+                1,
+                0,
+                {0: weight, 3: total},
+                (Access(weight, "all", "all"),),
+                (Access(sums, "rows", "all"),),
+                (count, 1),
+                ("rows",),
+                arg={0: size, 1: size // count, 2: first},
+            )
+        )
+        first += count
+
+
+RULES: dict[str, Callable[[Lowering, Step], None]] = {
+    "loss": _loss,
+    "loss_penalty": _loss_penalty,
+}

@@ -149,6 +149,7 @@ class Lowering:
         self.done: set[Step] = set()  # taken into the epilogue of another step
         self.deferred: list[Step] = []  # of which parameters get gradients and updates in the end
         self.reduction: Lowered | None = None  # the mean of the rows' losses
+        self.squares: list[Matrix] = []  # sums of squares that it is completed with, side by side
         self.forward: list[Lowered] = []
         self.backward: list[Lowered] = []
         self.updates = Updates(self)
@@ -234,6 +235,10 @@ class Lowering:
         for value in makes:
             self._lowered_by[value] = lowered
         return lowered
+
+    def emit_once(self, lowered: Lowered) -> None:
+        """Append a step that is made once for a mini-batch, not chunk by chunk."""
+        self.emit(lowered)
 
     def maker(self, value: Value) -> Lowered | None:
         """Return the lowered step that computes a value."""

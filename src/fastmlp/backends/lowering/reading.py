@@ -16,51 +16,44 @@ __all__ = ["GRADIENT", "labels", "rows", "scatter", "shares"]
 def rows(low: Lowering, matrix: Matrix, source: int) -> None:
     """Emit what reads the rows of a source into a matrix, or its only column into a column."""
     if matrix.column:
-        _emit(low, "gather_column", matrix, source, ("rows",), 1, "all")
+        low.emit(_gather("gather_column", matrix, source, ("rows",), 1, "all"))
         low.columns[source] = 1
     else:
         blocks = low.blocks(matrix.cols)
-        _emit(low, "gather", matrix, source, ("rows", "columns"), blocks, "cols")
+        low.emit(_gather("gather", matrix, source, ("rows", "columns"), blocks, "cols"))
         low.columns[source] = matrix.cols
 
 
 def labels(low: Lowering, matrix: Matrix, source: int) -> None:
     """Emit what reads class indices into one-hot rows."""
-    _emit(low, "gather_labels", matrix, source, ("rows",), low.blocks(matrix.cols), "cols")
+    blocks = low.blocks(matrix.cols)
+    low.emit(_gather("gather_labels", matrix, source, ("rows",), blocks, "cols"))
     low.columns[source] = 0
 
 
 def shares(low: Lowering, weight: Value) -> Matrix:
     """Emit what reads weights of the samples, or of the outputs, divided by their sum."""
     share = low.matrix(weight)
-    _emit(low, "gather_shares", share, WEIGHTS, ("rows",), 1, "all")
+    low.emit_once(_gather("gather_shares", share, WEIGHTS, ("rows",), 1, "all"))
     low.columns[WEIGHTS] = 0 if share.column else share.cols
     return share
 
 
-def _emit(
-    low: Lowering,
-    op: str,
-    matrix: Matrix,
-    source: int,
-    axes: tuple[str, ...],
-    blocks: int,
-    columns: str,
-) -> None:
-    low.emit(
-        Lowered(
-            op,
-            matrix.rows,
-            matrix.cols,
-            0,
-            {3: matrix},
-            (),
-            (Access(matrix, "rows", columns),),
-            (matrix.rows, blocks),
-            axes,
-            source=source,
-            arg={0: source},
-        )
+def _gather(
+    op: str, matrix: Matrix, source: int, axes: tuple[str, ...], blocks: int, columns: str
+) -> Lowered:
+    return Lowered(
+        op,
+        matrix.rows,
+        matrix.cols,
+        0,
+        {3: matrix},
+        (),
+        (Access(matrix, "rows", columns),),
+        (matrix.rows, blocks),
+        axes,
+        source=source,
+        arg={0: source},
     )
 
 

@@ -115,6 +115,11 @@ class Updates:
     def _optimizer(self) -> Optimizer:
         return next(iter(self.names.values())).attrs["optimizer"]
 
+    @property
+    def scalars(self) -> int:
+        """How many scalars of a step the parameter groups have; those of others follow."""
+        return (len(self._optimizer().groups) + 1) * HYPER if self.names else 0
+
     # ---- flat passes ----
 
     def finish(self) -> list[str]:
@@ -173,8 +178,7 @@ class Updates:
         low = self._low
         if not low.plan.averages:
             return
-        optimizer = self._optimizer()
-        base, place = SLOTS + len(optimizer.slots), (len(optimizer.groups) + 1) * HYPER
+        base, place = SLOTS + len(self._optimizer().slots), self.scalars
         for names, offset, lines in self._stretches(low.plan.averages, lambda name: 0):
             low.emit(
                 Lowered(
