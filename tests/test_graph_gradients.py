@@ -7,8 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from fastmlp import graph as g
 
@@ -61,8 +59,7 @@ def central(f, x, h):
     return np.array(rows)
 
 
-@settings(max_examples=200, deadline=None, derandomize=True)
-@given(st.integers(min_value=0, max_value=2**32))
+@pytest.mark.parametrize("seed", range(expressions.COUNT))
 def test_finite_differences(seed):
     f, x = flat_function(expressions.Expression(seed))
     value, gradient = g.value_and_grad(f)(x)
@@ -88,8 +85,7 @@ def test_golden_gradients():
     assert start == golden["gradients"].size
 
 
-@settings(max_examples=100, deadline=None, derandomize=True)
-@given(st.integers(min_value=0, max_value=2**32))
+@pytest.mark.parametrize("seed", range(100))
 def test_live_pytorch(seed):
     pytest.importorskip("torch")
     expression = expressions.Expression(seed)
@@ -100,8 +96,7 @@ def test_live_pytorch(seed):
     np.testing.assert_allclose(gradient, expected, rtol=1e-10, atol=1e-10)
 
 
-@settings(max_examples=50, deadline=None, derandomize=True)
-@given(st.integers(min_value=0, max_value=2**32))
+@pytest.mark.parametrize("seed", range(50))
 def test_hessian_vector_products(seed):
     f, x = flat_function(expressions.Expression(seed))
     v = np.cos(np.arange(x.size))
