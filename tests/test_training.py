@@ -469,6 +469,7 @@ def test_progress_in_a_terminal_appears_only_when_work_is_long(monkeypatch, caps
     from fastmlp import progress
 
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    monkeypatch.setattr(progress, "_PATIENCE_SECONDS", 3600.0)  # however busy the machine is
     model().fit(X, Y, epochs=2, batch_size=8)
     assert capsys.readouterr().err == ""
     monkeypatch.setattr(progress, "_PATIENCE_SECONDS", 0.0)
