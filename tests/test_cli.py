@@ -1,10 +1,8 @@
 """The command line: the main job from end to end, tables, errors in one line, exit codes."""
 
-import contextlib
 import json
 import os
 import re
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +12,7 @@ import pytest
 
 import fastmlp as fm
 from fastmlp import cli
+from interrupting import interrupt
 from test_data import MNIST, write_mnist
 
 
@@ -271,12 +270,8 @@ class TestProcess:
 
     @pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
     def test_interrupt(self, folder):
-        process = self.start("train", "digits", "--epochs", "1000000")
-        for line in process.stdout:
-            if line.startswith("training"):
-                break
-        errors = self.interrupt(process)
-        assert (process.returncode, errors.splitlines()[-1]) == (130, "fastmlp: interrupted")
+        code, errors = interrupt("train", "digits", "--epochs", "1000000")
+        assert (code, errors) == (130, "fastmlp: interrupted\n")
         assert os.listdir(folder) == []
 
     @pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
@@ -290,14 +285,6 @@ class TestProcess:
         process = self.start(module="interrupted")
         _, errors = process.communicate(timeout=60)
         assert (process.returncode, errors) == (130, "fastmlp: interrupted\n")
-
-    @staticmethod
-    def interrupt(process):
-        """Interrupt until it ends: the import system drops an interrupt in its own callbacks."""
-        while True:
-            process.send_signal(signal.SIGINT)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                return process.communicate(timeout=10)[1]
 
     @pytest.mark.skipif(os.name != "posix", reason="pipes of POSIX")
     def test_a_reader_that_leaves(self):

@@ -5,11 +5,9 @@ from __future__ import annotations
 import copy
 import os
 import pickle
-import signal
 import subprocess
 import sys
 import threading
-import time
 
 import numpy as np
 import pytest
@@ -408,39 +406,35 @@ def test_other_threads_may_predict_with_one_model(backend):
 
 
 INTERRUPTED = """
-import sys, time
+import signal, sys, time
 import numpy as np, fastmlp as fm
 x = np.random.default_rng(0).normal(size=(4000, 64)).astype("f4")
 y = x[:, :10].copy()
 model = fm.MLP([64, 64, 10])
 model.fit(x, y, backend=sys.argv[1])
-print("ready", flush=True)
+signal.signal(signal.SIGPROF, signal.default_int_handler)
+start = time.process_time()
+signal.setitimer(signal.ITIMER_PROF, 0.5)
 try:
-    model.fit(x, y, epochs=100000, backend=sys.argv[1])
+    model.fit(x, y, epochs=10**7, backend=sys.argv[1])
 except KeyboardInterrupt:
-    print("seen", flush=True)
+    print(time.process_time() - start)
     assert np.isfinite(model.predict(x)).all()
     model.fit(x, y, backend=sys.argv[1])
-    print("usable", flush=True)
+    print("usable")
 """
 
 
-@pytest.mark.skipif(os.name != "posix", reason="signals are sent as POSIX does")
+@pytest.mark.skipif(os.name != "posix", reason="signals and their timers are POSIX'")
 def test_interrupt_is_seen_soon_and_leaves_the_model_usable(backend):
-    process = subprocess.Popen(
-        [sys.executable, "-c", INTERRUPTED, backend], stdout=subprocess.PIPE, text=True
-    )
-    assert process.stdout.readline() == "ready\n"
-    time.sleep(0.5)
-    start = time.perf_counter()
-    process.send_signal(signal.SIGINT)
-    assert process.stdout.readline() == "seen\n"
-    # 100 ms and a step are promised; a busy machine may keep the process itself waiting. Without
-    # spans it would be hours.
-    assert time.perf_counter() - start < 2.0
-    output, _ = process.communicate(timeout=60)
-    assert output == "usable\n"
-    assert process.returncode == 0
+    command = [sys.executable, "-c", INTERRUPTED, backend]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
+    assert (done.returncode, done.stderr) == (0, "")
+    seconds, usable = done.stdout.split()
+    # The signal comes after half a second of the processor, whatever else runs on the machine; 100
+    # ms and a step are promised, of each thread. Without spans it would be hours.
+    assert float(seconds) < 4.0
+    assert usable == "usable"
 
 
 def test_spans_are_measured_to_last_fifty_milliseconds():
