@@ -227,13 +227,13 @@ class TestErrors:
 class TestProcess:
     """What only a process of its own shows."""
 
-    def start(self, *arguments, module="fastmlp"):
+    def start(self, *arguments, module="fastmlp", stdout=subprocess.PIPE):
         command = [sys.executable, "-m", module, *arguments]
         # The tests run in another folder, where a relative PYTHONPATH would lead nowhere.
         package = Path(fm.__file__).resolve().parent
         return subprocess.Popen(
             command,
-            stdout=subprocess.PIPE,
+            stdout=stdout,
             stderr=subprocess.PIPE,
             text=True,
             encoding="utf-8",
@@ -247,13 +247,13 @@ class TestProcess:
             (["config"], "threads"),
         ):
             process = self.start(*arguments)
-            output, errors = process.communicate(timeout=60)
+            output, errors = process.communicate(timeout=600)
             assert (process.returncode, errors) == (0, "")
             assert expected in output
 
     def test_silence_beside_the_results_in_a_pipe(self):
         process = self.start("train", "digits", "--epochs", "3")
-        output, errors = process.communicate(timeout=60)
+        output, errors = process.communicate(timeout=600)
         assert (process.returncode, errors) == (0, "")
         assert output.splitlines()[-1].startswith("test accuracy 0.")
 
@@ -262,7 +262,7 @@ class TestProcess:
         name = os.fsdecode(b"\xff.csv")
         Path(name).write_text("1,0.5\n2,0.25\n3,0.75\n")
         process = self.start("train", name, "--epochs", "1", "--test-size", "0.4", "--json")
-        output, errors = process.communicate(timeout=60)
+        output, errors = process.communicate(timeout=600)
         assert (process.returncode, errors) == (0, "")
         assert output.isascii()
         assert json.loads(output)["data"] == "?.csv"
@@ -283,13 +283,14 @@ class TestProcess:
             "sys.exit(main(['config']))\n"
         )
         process = self.start(module="interrupted")
-        _, errors = process.communicate(timeout=60)
+        _, errors = process.communicate(timeout=600)
         assert (process.returncode, errors) == (130, "fastmlp: interrupted\n")
 
     @pytest.mark.skipif(os.name != "posix", reason="pipes of POSIX")
     def test_a_reader_that_leaves(self):
-        process = self.start("train", "digits", "--epochs", "3")
-        process.stdout.close()
-        process.stdout = None
-        _, errors = process.communicate(timeout=60)
+        reader, writer = os.pipe()
+        os.close(reader)
+        process = self.start("train", "digits", "--epochs", "3", stdout=writer)
+        os.close(writer)
+        _, errors = process.communicate(timeout=600)
         assert (process.returncode, errors) == (1, "")

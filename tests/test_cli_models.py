@@ -349,7 +349,7 @@ def start(*arguments, **environment):
 def test_a_wrong_environment_is_one_line():
     for name, value in (("FASTMLP_ISA", "mmx"), ("FASTMLP_NUM_THREADS", "many")):
         process = start("config", **{name: value})
-        output, errors = process.communicate(timeout=60)
+        output, errors = process.communicate(timeout=600)
         assert (process.returncode, output) == (1, "")
         assert errors.startswith("fastmlp: error: FASTMLP_")
         assert errors.count("\n") == 1
@@ -360,7 +360,7 @@ def test_help_into_a_pipe_that_closes():
     process = start("train", "--help")
     process.stdout.close()
     process.stdout = None
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=600)
     assert process.returncode in (0, 1)  # argparse itself may have seen it, and not minded
     assert errors == ""
 

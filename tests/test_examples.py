@@ -24,10 +24,9 @@ def test_the_gallery_is_whole():
 @pytest.fixture
 def _one_thread():
     """Processor time of the one thread is the script's own, whatever else runs on the machine."""
-    before = fm.get_num_threads()
     fm.set_num_threads(1)
     yield
-    fm.set_num_threads(before)
+    fm.set_num_threads(None)
 
 
 @pytest.fixture

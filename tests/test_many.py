@@ -35,10 +35,9 @@ def assert_same(models, histories, alone):
 
 @pytest.fixture
 def _two_threads():
-    before = fm.get_num_threads()
     fm.set_num_threads(2)
     yield
-    fm.set_num_threads(before)
+    fm.set_num_threads(None)
 
 
 @pytest.mark.usefixtures("_two_threads")

@@ -82,7 +82,7 @@ def span(threads, sizes=(8, 32, 32, 1), optimizer="sgd", forbidden=False):
     code = [sys.executable, "-c", SPAN, repr((threads, sizes, optimizer, forbidden))]
     # One thread of BLAS: NumPy's would otherwise stand beside the engine's in the filter.
     environment = os.environ | {"OPENBLAS_NUM_THREADS": "1"}
-    return subprocess.run(code, capture_output=True, text=True, env=environment, timeout=120)
+    return subprocess.run(code, capture_output=True, text=True, env=environment, timeout=600)
 
 
 def machine():
