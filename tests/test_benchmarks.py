@@ -198,7 +198,7 @@ def test_a_comparison_measures_in_turn_and_names_what_it_skips(monkeypatch):
     plain = ("pure_python", peers.Variant("loops", threads=1))
     result = harness.compare(SMALL, [*chosen, plain], rounds=2, seconds=0.001)
     assert [len(row.means) for row in result.rows] == [2, 2, 2]
-    assert all(0.0 < row.best <= row.median < 1.0 for row in result.rows)
+    assert all(0.0 < row.best <= row.median < 60.0 for row in result.rows)
     values = [row.value for row in result.rows]
     assert values == pytest.approx([values[0]] * 3, rel=20 * SMALL.batches * EPS)
     assert json.loads(json.dumps(result.as_dict()))["flops"] == SMALL.flops

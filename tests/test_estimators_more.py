@@ -103,7 +103,8 @@ def test_processes_of_joblib_share_the_cores(digits):
     used = joblib.Parallel(n_jobs=workers, backend="loky")(
         joblib.delayed(threads_of_a_worker)(*digits) for _ in range(workers)
     )
-    assert max(used) * workers <= max(cores, workers)
+    # joblib takes a part of a core that a container is given for a whole one.
+    assert max(used) * workers <= max(cores, joblib.cpu_count(), workers)
 
 
 def test_threads_of_joblib_share_the_cores(digits):
