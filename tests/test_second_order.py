@@ -88,8 +88,9 @@ def test_lbfgs_ends_a_quadratic_in_as_many_steps_as_variables(n):
 
 def test_levenberg_marquardt_solves_a_linear_model_at_once():
     """What is quadratic takes a step as soon as the damping no longer matters."""
-    x = RNG.normal(size=(40, 5))
-    y = x @ RNG.normal(size=(5, 2)) + 0.1 * RNG.normal(size=(40, 2))
+    rng = np.random.default_rng(1)
+    x = rng.normal(size=(40, 5))
+    y = x @ rng.normal(size=(5, 2)) + 0.1 * rng.normal(size=(40, 2))
     model = fm.Sequential([fm.Dense(2)], input_size=5, dtype="float64", seed=0)
     optimizer = fm.LevenbergMarquardt(damping=1e-12)
     train(optimizer, 5, model, x=x, y=y)
