@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,6 +15,10 @@ if TYPE_CHECKING:
 
 # Their assertions tell as much as those of the tests.
 pytest.register_assert_rewrite("compiled", "trained")
+
+# What is set for all of a user's programs is not under test; colours break argparse's words up.
+for _name in ("FASTMLP_NUM_THREADS", "FORCE_COLOR", "PYTHON_COLORS"):
+    os.environ.pop(_name, None)
 
 USABLE = [name for name, trouble in _native.isa_table().items() if not trouble]
 

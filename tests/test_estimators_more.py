@@ -97,7 +97,8 @@ def threads_of_a_worker(x, y):
     return model._training.trainer.threads or fm.get_num_threads()
 
 
-def test_processes_of_joblib_share_the_cores(digits):
+def test_processes_of_joblib_share_the_cores(digits, monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)  # which joblib leaves as it is
     cores = fm.config.usable_cores()
     workers = 2
     used = joblib.Parallel(n_jobs=workers, backend="loky")(
