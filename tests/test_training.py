@@ -408,6 +408,7 @@ def test_other_threads_may_predict_with_one_model(backend):
 INTERRUPTED = """
 import signal, sys, time
 import numpy as np, fastmlp as fm
+fm.set_num_threads(2)
 x = np.random.default_rng(0).normal(size=(4000, 64)).astype("f4")
 y = x[:, :10].copy()
 model = fm.MLP([64, 64, 10])
