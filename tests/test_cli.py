@@ -121,6 +121,28 @@ class TestTables:
         assert "classes  0=east, 1=west" in lines
         assert float(lines[-1].removeprefix("test accuracy ")) > 0.9
 
+    @pytest.mark.parametrize("loss", ["mse", "mae", "huber"])
+    def test_values_far_from_zero(self, capsys, folder, loss):
+        rng = np.random.default_rng(0)
+        x = rng.normal(size=(400, 2))
+        y = np.column_stack([3e5 + 8e4 * x[:, 0], 0.5 + 1e-3 * x[:, 1]])  # prices, and metres
+        np.savez(folder / "far.npz", x=x, y=y)
+        lines = train(capsys, "far.npz", "--epochs", 20, "--lr", 0.01, "--loss", loss)
+        assert float(lines[-1].removeprefix("test r2 ")) > 0.95
+        model = fm.load("far.safetensors")
+        assert model.evaluate(x, y, metrics=["r2"])["r2"] > 0.95  # in the units of the targets
+
+    def test_values_that_are_not_finite_are_named(self, capsys, folder):
+        np.savez(folder / "nan.npz", x=np.ones((9, 2)), y=np.full(9, np.nan))
+        assert cli.main(["train", "nan.npz"]) == 1
+        assert "y must be finite" in capsys.readouterr().err
+
+    def test_values_of_poisson_keep_their_unit(self, capsys, folder):
+        x = np.random.default_rng(0).normal(size=(200, 1))
+        np.savez(folder / "counts.npz", x=x, y=np.exp(1 + x[:, 0]))
+        lines = train(capsys, "counts.npz", "--epochs", 1, "--loss", "poisson")
+        assert not any("standardized targets" in line for line in lines)
+
     def test_integers_are_classes_or_values(self, capsys, folder):
         rng = np.random.default_rng(0)
         x = rng.normal(size=(300, 2))

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
     from ..history import History
 
+# Losses whose values are learned standardized: a network starts near 0 ± 1, far from prices.
+IN_DEVIATIONS = ("mse", "quadratic", "mae", "huber", "log_cosh", "quantile")
+
 SUMMARY = "train a network, show how well it does, save it, draw its curves"
 DESCRIPTION = "Train a network; the last line says how good it is on samples it has not seen."
 EXAMPLES = """\
@@ -65,6 +68,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Train, save, draw, and print."""
     from .. import __version__, losses
+    from ..evaluation import Evaluator
+    from ..layers import Standardize
     from ..model import Sequential
 
     say = _silent if options.json else _say
@@ -78,6 +83,12 @@ def run(options: argparse.Namespace) -> None:
     outputs = classes or (1 if y.ndim == 1 else y.shape[1])
     layers = _layers(recipe, outputs, problem.standardize)
     model = Sequential(layers, x.shape[1], dtype=options.dtype, seed=options.seed)
+    units = None
+    if not classes and recipe.loss in IN_DEVIATIONS and recipe.output_activation == "identity":
+        Evaluator(model, loss).check(x, y)
+        units = Sequential([Standardize()], dtype="float64")
+        units.adapt(y.reshape(len(y), -1))
+        y, y_test = (units.predict(part.reshape(len(part), -1)) for part in (y, y_test))
     metric = "accuracy" if classes else "r2"
     kind = f", {classes} classes" if classes else ""
     sizes = "-".join(str(size) for size in (x.shape[1], *recipe.hidden, outputs))
@@ -90,7 +101,8 @@ def run(options: argparse.Namespace) -> None:
     say(f"fastmlp {__version__}, {options.backend} backend")
     say(f"data     {problem.name}: {len(x):,} training, {len(x_test):,} test samples{kind}")
     say(f"network  {sizes}, {recipe.activation}, {model.parameter_count:,} parameters")
-    say(f"training {recipe.loss}, {method}, batches of {recipe.batch_size}")
+    standardized = " of standardized targets" if units else ""
+    say(f"training {recipe.loss}{standardized}, {method}, batches of {recipe.batch_size}")
     history = model.fit(
         x,
         y,
@@ -105,6 +117,10 @@ def run(options: argparse.Namespace) -> None:
     )
     if not options.json:
         _print_epochs(history, metric, len(x))
+    if units:  # the last layer gives them back
+        weight, bias = list(model.parameters.values())[-2:]
+        weight *= units.states["0.scale"]
+        bias[:] = bias * units.states["0.scale"] + units.states["0.mean"]
     model.save(model_path, metadata={**problem.metadata, "loss": recipe.loss})
     say(f"saved {model_path}")
     trouble = _draw(history, plot_path, f"{problem.name}: {sizes}")
