@@ -184,6 +184,8 @@ class TestSplits:
         ({"build": 3}, TypeError, "build must be"),
         ({"build": lambda width: 3}, TypeError, "it returned 3"),
         ({"build": fm.MLP([4, 3]), "space": {"layer": [1]}}, ValueError, "did you mean 'layers'"),
+        ({"build": fm.MLP([4, 3]), "space": {"lr": [1]}}, ValueError, "mean 'optimizer.lr'"),
+        ({"build": fm.MLP([4, 3]), "space": {"batchsize": [1]}}, ValueError, "mean 'batch_size'"),
         ({"build": fm.MLP([4, 3]), "space": {"layers.1.units": [1]}}, ValueError, "from 0 to 0"),
         ({"build": fm.MLP([4, 3]), "space": {"seed.a": [1]}}, ValueError, "nothing inside"),
         (
@@ -198,6 +200,8 @@ class TestSplits:
         ({"validation_data": 3}, TypeError, "validation_data"),
         ({"validation_split": 1.0}, ValueError, "validation_split"),
         ({"epoch": 3}, ValueError, "did you mean 'epochs'"),
+        ({"cv": 3}, ValueError, "did you mean 'folds'"),
+        ({"scorin": "loss"}, ValueError, "did you mean 'scoring'"),
         ({"refit": 1}, TypeError, "refit"),
         ({"x": np.zeros(90)}, ValueError, "one row"),
         ({"y": np.zeros(80)}, ValueError, "one row"),

@@ -440,8 +440,9 @@ class _Trials:
         from fastmlp.model import Sequential
 
         self._fit = set(inspect.signature(Sequential.fit).parameters) - {"self", "x", "y"}
+        known = sorted(self._fit.difference(_OURS).union(_search.__kwdefaults__))
         for name in settings:
-            choose("argument of the search", name, sorted(self._fit.difference(_OURS)))
+            choose("argument of the search", name, known)
         self._template = None
         if isinstance(build, Sequential):
             self._template = build.config()
@@ -496,9 +497,12 @@ class _Trials:
     def _configured(self, trial: dict[str, Any]) -> dict[str, Any]:
         """Return the template's config with the values of a trial."""
         config = copy.deepcopy(self._template)
+        optimizer = [f"optimizer.{name}" for name in self.settings(trial)["optimizer"].settings]
+        known = sorted({*config, *self._fit.difference(_OURS), *optimizer})
         for name, value in self._rest(trial).items():
             place: Any = config
             *path, last = name.split(".")
+            choose(f"{name!r} in space: the name", [*path, last][0], known)
             for key in path:
                 place = _entry(place, key, name)
             _entry(place, last, name)
