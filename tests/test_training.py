@@ -472,6 +472,21 @@ def test_progress_in_a_terminal_appears_only_when_work_is_long(monkeypatch, caps
     assert "batch" in capsys.readouterr().err
 
 
+def test_what_a_trainer_is_made_from_stays():
+    x, y = np.ones((4, 2)), np.ones((4, 1))
+    model, optimizer = fm.MLP([2, 3, 1]), fm.SGD(lr=0.1)
+    trainer = fm.Trainer(model, loss="mse", optimizer=optimizer)
+    changes = {"optimizer": fm.Adam(), "loss": fm.losses.MAE(), "clip_norm": 1.0, "lr": 0.01}
+    for name, value in changes.items():
+        with pytest.raises(AttributeError, match=f"{name}.*(new Trainer|trainer.optimizer.lr)"):
+            setattr(trainer, name, value)
+    trainer.step(x, y)
+    before = model.parameters.copy()
+    trainer.optimizer.lr = 0.0  # this is heeded, and so are attributes of the user's
+    trainer.best = trainer.step(x, y)
+    np.testing.assert_array_equal(model.parameters["0.weight"], before["0.weight"])
+
+
 def test_repr_of_a_trainer_says_what_it_trains():
     text = repr(fm.Trainer(model(), "mse", fm.SGD(lr=0.5), batch_size=None))
     assert "loss=MSE()" in text

@@ -152,6 +152,18 @@ class Trainer:
             f"backend={self.backend!r})"
         )
 
+    def __setattr__(self, name: str, value: object) -> None:
+        if name in ("lr", "learning_rate"):
+            raise AttributeError(f"Trainer has no {name}: set trainer.optimizer.lr")
+        # Programs have been made from these, so that a change would not be heeded.
+        fixed = ("model", "loss", "optimizer", *Trainer.__init__.__kwdefaults__)
+        if name in fixed and name in self.__dict__:
+            raise AttributeError(
+                f"{name} of a Trainer cannot be changed: make a new Trainer, which goes on where "
+                "this one is if it has the same model and optimizer"
+            )
+        super().__setattr__(name, value)
+
     def __getstate__(self) -> dict[str, Any]:
         # Copies make their own programs; their optimizers start fresh, as all copies of them do.
         left = {"_executor": None, "_fast_steps": [], "_prepared": -1, "_scanned": (None, None)}
