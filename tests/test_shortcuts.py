@@ -58,6 +58,38 @@ def test_much_work_is_for_several_threads(model):
     assert not taken(model, x, None)
 
 
+def limited(model, threads):
+    """Put a model's executor under a limit of threads, whatever the machine has."""
+    executor = model.executor()
+    executor.share = lambda: threads
+    return executor
+
+
+def test_what_would_take_the_shortest_way_is_no_work_for_several_threads():
+    model = fm.MLP([4, 64, 64, 2], seed=0)
+    x = np.ones((64, 4), "float32")  # 286,000 multiply-adds
+    limited(model, 4)
+    model.predict(x)
+    assert taken(model, x, None)
+
+
+@pytest.mark.parametrize("slow", [1, 2])
+def test_threads_that_predict_slowly_are_left_out(monkeypatch, slow):
+    model = fm.MLP([4, 64, 64, 2], seed=0)
+    executor, tried = limited(model, 2), []
+
+    def predict(x, out, chunk, count, threads, logits):
+        tried.append(threads)
+        return len(x) * (1e-3 if threads == slow else 1e-5)
+
+    monkeypatch.setattr(executor, "_predict", predict)
+    x, out = np.ones((1024, 4), "float32"), np.empty((1024, 2), "float32")
+    for _ in range(20):
+        executor.predict(x, out, None)
+    assert set(tried) == {1, 2}
+    assert set(tried[10:]) == {3 - slow}
+
+
 def test_new_parameters_count(model):
     x = np.tile(X, (9, 1))
     before = model.predict(x)

@@ -33,7 +33,7 @@ class Programs:
         self.multiply_adds = multiply_adds
         self.chunked: Chunked | None = None
         self.bases = bases
-        self.tuners: dict[bool, Tuner] = {}
+        self.tuners: dict[bool | tuple[str, int], Tuner] = {}
         self.alone: _native.Program | None = None
         self._programs: dict[tuple[str, int, str], _native.Program] = {}
         self._structures: dict[str, Structure] = {}

@@ -45,6 +45,8 @@ if TYPE_CHECKING:
 _PREDICTION_ROWS = 64
 # Below so many fused multiply-adds a second thread costs more than it saves (about 2 µs of work).
 _WORTH_A_THREAD = 100_000
+# The same for predictions, which have a shorter way on one thread, up to its `_HOLD_THE_LOCK`.
+_WORTH_A_PREDICTING_THREAD = 500_000
 # Steps whose scalars are computed together, for steps that come one by one.
 _HYPER_ROWS = 256
 # A prediction of so many multiply-adds a row is made by the shortest way, up to so many rows one by
@@ -487,15 +489,17 @@ class Executor(BaseExecutor):
         except UnsupportedStep:
             self._reference_executor().predict(x, out, batch_size, logits)
             return
-        threads = self._threads(programs.multiply_adds * len(x))
+        tuner = self._prediction_tuner(programs, len(x))
+        threads = tuner.turn(len(x))[0].threads
         chunk = min(len(x), batch_size or _PREDICTION_ROWS * threads)
         full = len(x) // chunk
-        self._predict(x, out, chunk, full, threads, logits)
+        seconds = self._predict(x, out, chunk, full, threads, logits)
         if full * chunk < len(x):
             rest = len(x) - full * chunk
-            self._predict(
+            seconds += self._predict(
                 x[full * chunk :], out[full * chunk :], rest, 1, min(threads, rest), logits
             )
+        tuner.report(len(x), seconds)
         if (
             self.fast_predict is None
             and not logits
@@ -518,6 +522,18 @@ class Executor(BaseExecutor):
                 self.model.dtype,
             )
 
+    def _prediction_tuner(self, programs: Programs, rows: int) -> Tuner:
+        """Who chooses how many threads predict about so many rows."""
+        limit, size = self._thread_limit(), rows.bit_length()
+        tuner = programs.tuners.get(("predict", size))
+        if tuner is None:
+            work = programs.multiply_adds * 2 ** (size - 1)
+            limit = max(1, min(limit, int(work / _WORTH_A_PREDICTING_THREAD)))
+            choice = candidates(work, limit, self.threads, STRATEGIES[:1])
+            known = experience(("predict", programs.multiply_adds, size), tuple(choice), True)
+            tuner = programs.tuners["predict", size] = Tuner(choice, known)
+        return tuner
+
     @staticmethod
     def _prediction(programs: Programs, threads: int) -> _native.Program:
         lowering = programs.lowering
@@ -529,7 +545,8 @@ class Executor(BaseExecutor):
 
     def _predict(
         self, x: np.ndarray, out: np.ndarray, chunk: int, count: int, threads: int, logits: bool
-    ) -> None:
+    ) -> float:
+        """Predict count · chunk rows; return how many seconds that took."""
         # An arena serves one call at a time: its plan is not among those kept while it is in use.
         in_place = self._reads_in_place(x)
         key = (chunk, logits, in_place)
@@ -538,8 +555,11 @@ class Executor(BaseExecutor):
         if programs is None or programs.bases[1] is not buffers[0]:
             programs = self._lower(chunk, keep=False, in_place=in_place, logits=logits)
             self._forget_predictions(programs.arena_bytes)
-        self._prediction(programs, threads).run((x,), first=0, last=count, out=out)
+        program, start = self._prediction(programs, threads), time.perf_counter()
+        program.run((x,), first=0, last=count, out=out)
+        seconds = time.perf_counter() - start
         self._predictions[key] = programs
+        return seconds
 
     def _forget_predictions(self, arena_bytes: int) -> None:
         """Make room for another plan, whose arena has so many bytes, by giving up the oldest."""

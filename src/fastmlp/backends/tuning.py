@@ -221,7 +221,8 @@ class Tuner:
         self._turns += 1
         self._spent += seconds
         rounds, rest = divmod(self._turns, len(self._candidates))
-        if rest == 0 and (rounds == _TURNS or min(self._seen) > _LONG):
+        # Predictions of several Python threads may have taken turns at once.
+        if rest == 0 and (rounds >= _TURNS or min(self._seen) > _LONG):
             self._known.decide(self._seen, self._spent)
             self._seen = [float("inf")] * len(self._candidates)
             self._turns, self._spent = 0, 0.0
