@@ -63,6 +63,17 @@ def given(code):
     names |= {"parts": [(np.arange(20), np.arange(20, 40)), (np.arange(20, 40), np.arange(20))]}
     names |= {"optimizer": fm.Adam(), "trainer": fm.Trainer(model(), ema=0.9), "folder": Path()}
     names["model"].save("epoch-1.st")
+    if "states" in code:
+        rng = np.random.default_rng(0)
+        names["state"], names["states"], names["next_states"] = *x[:1], *rng.normal(size=(2, 40, 4))
+        names["actions"], names["done"] = rng.integers(0, 2, (2, 40))
+        names["rewards"], names["advantages"] = rng.normal(size=(2, 40))
+        names["taken"], names["old_log_p"] = np.eye(2)[names["actions"]], np.full(40, -0.7)
+    if re.search(r"\br2\b|likelihood|outputs\.mean", code):  # a table with two measurements
+        names["x"] = names["x_train"] = names["x_test"] = np.random.default_rng(0).normal(
+            size=(40, 20)
+        )
+        names["y"] = names["y_train"] = names["y_test"] = names["x"][:, :2] * [3e4, 1e-3] + 5
     if re.search(r"\bmodule\b|torch\.", code):
         torch = names["torch"] = pytest.importorskip("torch")
         names["module"] = torch.nn.Sequential(torch.nn.Linear(inputs, outputs))
