@@ -235,6 +235,9 @@ def test_everything_public_is_there():
         assert name in dir(fm)
     with pytest.raises(AttributeError, match="'fastmlp' has no attribute 'trainer'"):
         fm.trainer  # noqa: B018
+    for name in ("optimizers.RMSprop", "losses.Huber", "callbacks.EarlyStopping"):
+        with pytest.raises(AttributeError, match=f"did you mean fastmlp.{name}"):
+            getattr(fm, name.split(".")[1])
 
 
 def test_type_checkers_see_what_is_imported_lazily():

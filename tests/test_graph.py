@@ -319,6 +319,12 @@ def test_numpy_functions_on_nodes():
         (x.reshape(2, 1).transpose(np.int64(1), np.int64(0)).T, x.reshape([2, 1])),
     ]:
         np.testing.assert_array_equal(of_numpy.value, own.value)
+    for call, name in (
+        (lambda: np.dot(x, x), "np.dot"),
+        (lambda: np.linalg.norm(x), "linalg.norm"),
+    ):
+        with pytest.raises(TypeError, match=rf"{name} is not an operation .* a @ b"):
+            call()
 
 
 def test_conditions_combine():

@@ -168,10 +168,15 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     module_name = _LAZY.get(name)
-    if module_name is None:
-        raise AttributeError(f"module 'fastmlp' has no attribute {name!r}")
     import importlib
 
+    if module_name is None:
+        message = f"module 'fastmlp' has no attribute {name!r}"
+        if name[:1].isupper():  # a class that a user looks for, rather than a program for a name
+            for place in ("optimizers", "losses", "callbacks", "schedules", "metrics", "search"):
+                if hasattr(importlib.import_module(f"fastmlp.{place}"), name):
+                    message += f"; did you mean fastmlp.{place}.{name}?"
+        raise AttributeError(message)
     module = importlib.import_module(module_name)
     value = module if module_name == f"fastmlp.{name}" else getattr(module, name)
     globals()[name] = value

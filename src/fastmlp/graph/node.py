@@ -349,7 +349,11 @@ class Node:
 
     def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> Any:
         if function not in NUMPY_FUNCTIONS:
-            raise TypeError(f"np.{function.__name__} is not an operation of fastmlp.graph")
+            module = (function.__module__ or "numpy").replace("numpy", "np", 1)
+            raise TypeError(
+                f"{module}.{function.__name__} is not an operation of fastmlp.graph: "
+                "dir(fastmlp.graph) lists them, and products of matrices are written a @ b"
+            )
         return NUMPY_FUNCTIONS[function](*args, **kwargs)
 
     def __repr__(self) -> str:
