@@ -26,7 +26,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils._param_validation import InvalidParameterError
 
 import fastmlp as fm
-from fastmlp import activations, callbacks, losses, optimizers, schedules
+from fastmlp import activations, callbacks, losses, optimizers, schedules, spans
 from fastmlp.estimators import epochs, rows, updates
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -171,6 +171,16 @@ def test_a_copy_goes_on_as_the_original(digits, copied, solver):
         one.partial_fit(x, y)
     np.testing.assert_array_equal(twin.coefs_[0], model.coefs_[0])
     assert twin.coefs_[0] is not model.coefs_[0]
+
+
+@pytest.mark.parametrize("solver", ["adam", "sgd", "adamw"])
+def test_equal_fits_have_equal_hashes(digits, solver, monkeypatch):
+    """`joblib.Memory` would compute anew what it has of a model that was fitted in other spans."""
+    hashes = []
+    for seconds in (0.0, 1e6):
+        monkeypatch.setattr(spans, "SECONDS", seconds)
+        hashes.append(joblib.hash(quick(solver=solver).fit(*digits)))
+    assert hashes[0] == hashes[1]
 
 
 def test_a_clone_has_the_parameters_alone():

@@ -56,6 +56,12 @@ class _BatchPenalty:
         """Return PyTorch's scalars as those of scikit-learn's rule."""
         return rows
 
+    def __getstate__(self) -> dict[str, Any]:
+        # How many steps the last span had is a matter of time: equal fits would pickle differently.
+        left = ("_first", "_strengths", "_last")
+        state = super().__getstate__()  # type: ignore[misc]
+        return {name: value for name, value in state.items() if name not in left}
+
     @property
     def learning_rate(self) -> float | Schedule:
         """The rate that holds now, under scikit-learn's name."""
