@@ -283,6 +283,35 @@ def test_class_weight_is_sample_weight(digits):
         quick(class_weight="balanced").partial_fit(x, y, classes=range(10))
 
 
+def test_class_weight_of_classes_that_do_not_come(digits):
+    """What is said of some classes alone holds for mini-batches that have none of them."""
+    x, y = digits
+    labels = np.stack([y == 0, y % 2 == 0], axis=1).astype(int)
+    for target, heavy, weight in ((y, y == 0, {0: 3.0}), (labels, y == 0, [{1: 3.0}, {0: 1.0}])):
+        model, same = quick(class_weight=weight), quick()
+        for part in (slice(None), y != 0, y == 0):
+            model.partial_fit(x[part], target[part], classes=range(10))
+            same.partial_fit(
+                x[part], target[part], np.where(heavy[part], 3.0, 1.0), classes=range(10)
+            )
+        np.testing.assert_array_equal(model.coefs_[0], same.coefs_[0])
+    with pytest.raises(ValueError, match="not in class_weight"):
+        quick(class_weight={11: 2.0}).partial_fit(x[:2], y[:2], classes=range(10))
+
+
+def test_errors_are_the_same_with_class_weight(digits):
+    x, y = digits
+    model = quick(class_weight="balanced")
+    with pytest.raises(ValueError, match="requires y to be passed"):
+        model.fit(x, None)
+    with pytest.raises(ValueError, match="Input y contains NaN"):
+        model.fit(x, np.where(y == 0, np.nan, y))
+    with pytest.raises(ValueError, match="sample_weight"):
+        model.fit(x, y, sample_weight=np.ones(1))
+    with pytest.raises(ValueError, match="Negative"):
+        quick(class_weight={0: -1.0}).fit(x, y)
+
+
 def test_balanced_classes():
     x, y = load_iris(return_X_y=True)
     x, y = x[40:], y[40:]  # ten of the first class

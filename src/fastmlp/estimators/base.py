@@ -68,6 +68,12 @@ class BaseMLP(NetworkMixin, StochasticMixin, BaseEstimator):
         """Return checked inputs, and targets as the engine takes them."""
         raise NotImplementedError
 
+    def _weights(self, X: Any, y: np.ndarray, sample_weight: Any) -> np.ndarray | None:
+        """Return the checked weights of the samples; targets are those of `_check_data`."""
+        if sample_weight is None:
+            return None
+        return _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
+
     def _outputs_for(self, y: np.ndarray) -> tuple[int, str | AnyActivation]:
         """Return the number of outputs for such targets, and the output activation."""
         raise NotImplementedError
@@ -102,10 +108,7 @@ class BaseMLP(NetworkMixin, StochasticMixin, BaseEstimator):
                 )
         first_pass = not hasattr(self, "coefs_") or (not self.warm_start and not incremental)
         X, y = self._check_data(X, y, incremental, reset=first_pass)
-        if sample_weight is not None:
-            sample_weight = _check_sample_weight(
-                sample_weight, X, dtype=np.float64, ensure_non_negative=True
-            )
+        sample_weight = self._weights(X, y, sample_weight)
         self._random_state = check_random_state(self.random_state)
         outputs, out_activation = self._outputs_for(y)
         if first_pass:

@@ -243,7 +243,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         -------
         self : MLPClassifier
         """
-        return self._fit(X, y, self._with_class_weight(y, sample_weight), incremental=False)
+        return self._fit(X, y, sample_weight, incremental=False)
 
     @available_if(lambda estimator: estimator._check_solver())
     @_fit_context(prefer_skip_nested_validation=True)
@@ -271,7 +271,7 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
             self._label_binarizer = LabelBinarizer()
             multilabel = type_of_target(y).startswith("multilabel")
             self._label_binarizer.fit(y if multilabel else classes)
-        return self._fit(X, y, self._with_class_weight(y, sample_weight), incremental=True)
+        return self._fit(X, y, sample_weight, incremental=True)
 
     def _check_solver(self) -> bool:
         if not self._stochastic:
@@ -280,12 +280,6 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
                 f"{self.solver} is not stochastic."
             )
         return True
-
-    def _with_class_weight(self, y: Any, sample_weight: Any) -> Any:
-        if self.class_weight is None:
-            return sample_weight
-        weight = compute_sample_weight(self.class_weight, y)
-        return weight if sample_weight is None else weight * np.asarray(sample_weight)
 
     def _check_data(self, X: Any, y: Any, incremental: bool, reset: bool) -> tuple[Any, np.ndarray]:
         X, y = validate_data(
@@ -312,6 +306,23 @@ class MLPClassifier(ClassifierMixin, BaseMLP):
         if self._label_binarizer.y_type_ == "multiclass":
             return X, labels
         return X, labels.astype(bool)[:, np.newaxis]
+
+    def _weights(self, X: Any, y: np.ndarray, sample_weight: Any) -> np.ndarray | None:
+        sample_weight = super()._weights(X, y, sample_weight)
+        if self.class_weight is None:
+            return sample_weight
+        if self._label_binarizer.y_type_.startswith("multilabel"):
+            labels, every = y.astype(int), np.repeat([[0], [1]], y.shape[1], axis=1)
+        else:
+            labels, every = self.classes_[y.ravel().astype(int)], self.classes_
+        if self.class_weight == "balanced":
+            every = every[:0]
+        # Weights may be of classes that these samples, of partial_fit, do not have.
+        weight = compute_sample_weight(self.class_weight, np.concatenate([every, labels]))
+        weight = weight[len(every) :]
+        if sample_weight is not None:
+            weight *= sample_weight
+        return super()._weights(X, y, weight)
 
     def _check_classes(self, classes: np.ndarray) -> None:
         if self.warm_start:
