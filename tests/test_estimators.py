@@ -365,6 +365,22 @@ def test_warm_start_with_early_stopping_keeps_the_best():
     np.testing.assert_array_equal(weights[2], weights[0])
 
 
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize("first", [{"solver": "lbfgs"}, {}, {"early_stopping": True}], ids=str)
+@pytest.mark.parametrize("early", [False, True])
+def test_a_warm_start_goes_on_from_another_training(first, early):
+    # scikit-learn raises AttributeError or TypeError after the first epoch.
+    x, y = digits()
+    model = fm.MLPClassifier(max_iter=4, warm_start=True, random_state=1, **first).fit(x, y)
+    score = model.score(x, y)
+    model.set_params(solver="adam", early_stopping=early).fit(x, y)
+    assert model.score(x, y) > score - 0.02
+    assert (model.best_loss_ is None) == early
+    assert (model.validation_scores_ is None) == (model.best_validation_score_ is None) != early
+    goes_on = "solver" not in first and early == bool(first)
+    assert len(model.loss_curve_) == (8 if goes_on else 4)
+
+
 def test_a_random_state_is_used_up_alike():
     x, y = digits()
     states = [np.random.RandomState(7), np.random.RandomState(7)]

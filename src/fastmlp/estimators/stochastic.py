@@ -139,6 +139,10 @@ class StochasticMixin:
             self._optimizer = self._new_optimizer()
         if self.early_stopping and incremental:
             raise ValueError("partial_fit does not support early_stopping=True")
+        # What a warm start goes on from may have been trained otherwise, and recorded other things.
+        scores = getattr(self, "validation_scores_", None)
+        if not hasattr(self, "loss_curve_") or self.early_stopping == (scores is None):
+            self._begin()
         held = None
         if self.early_stopping:
             data, held = self._split(data)
