@@ -239,6 +239,41 @@ def test_after_a_fit_that_failed():
         model.predict(np.eye(4))
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"callbacks": [1]},
+        {"callbacks": [callbacks.EarlyStopping("val_loss")]},
+        {"solver": optimizers.LBFGS()},
+        {"threads": 10**6},
+        {"dropout": [0.1] * 2},
+    ],
+    ids=lambda settings: next(iter(settings)),
+)
+def test_a_fit_that_is_refused_leaves_what_was(digits, settings):
+    x, y = digits
+    with pytest.raises((TypeError, ValueError)):
+        (model := quick(**settings)).fit(x, y)
+    with pytest.raises(NotFittedError):
+        model.set_params(threads=None).predict(x)
+    model = quick().fit(x, y)
+    expected = model.predict_proba(x)
+    with pytest.raises((TypeError, ValueError)):
+        model.set_params(**settings).fit(x[:, :32], y % 2)
+    model.set_params(threads=None, dropout=0.0)
+    np.testing.assert_array_equal(model.predict_proba(x), expected)
+    assert model.n_iter_ == 8
+    assert len(model.classes_) == 10
+
+
+def test_refused_targets_leave_no_untrained_network(curve):
+    model = quick_regressor(loss="poisson")
+    with pytest.raises(ValueError, match=">= 0"):
+        model.fit(curve[0], curve[1] - 10.0)
+    with pytest.raises(NotFittedError):
+        model.predict(curve[0])
+
+
 # --- sparse input ---
 
 
@@ -501,6 +536,14 @@ def test_callbacks_see_and_stop(digits):
         "val_loss": model.validation_loss_curve_[1],
         "val_score": model.validation_scores_[1],
     }
+
+
+def test_warnings_come_from_scikit_learn(digits):
+    """Scripts silence them with this filter, which scikit-learn's own examples have."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warnings.filterwarnings("ignore", category=ConvergenceWarning, module="sklearn")
+        quick().fit(*digits)
 
 
 def test_callbacks_change_nothing_else(digits):

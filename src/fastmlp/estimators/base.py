@@ -97,6 +97,22 @@ class BaseMLP(NetworkMixin, StochasticMixin, BaseEstimator):
         return (np.float64, np.float32) if self.dtype is None else np.dtype(self.dtype)
 
     def _fit(self, X: Any, y: Any, sample_weight: Any, incremental: bool) -> Self:
+        first_pass = not hasattr(self, "coefs_") or (not self.warm_start and not incremental)
+        before = dict(vars(self))
+        if first_pass:
+            self.n_iter_ = 0
+        try:
+            return self._train(X, y, sample_weight, incremental, first_pass)
+        except Exception:
+            # What is refused before anything was learned must not leave an untrained network.
+            if first_pass and self.n_iter_ == 0:
+                vars(self).clear()
+                vars(self).update(before)
+            raise
+
+    def _train(
+        self, X: Any, y: Any, sample_weight: Any, incremental: bool, first_pass: bool
+    ) -> Self:
         hidden = self._hidden_sizes()
         if not self._stochastic:
             asked = {"dropout": np.any(self.dropout)}
@@ -106,7 +122,6 @@ class BaseMLP(NetworkMixin, StochasticMixin, BaseEstimator):
                     f"{name} needs a solver that goes through mini-batches, not 'lbfgs'; "
                     f"got {getattr(self, name)!r}"
                 )
-        first_pass = not hasattr(self, "coefs_") or (not self.warm_start and not incremental)
         X, y = self._check_data(X, y, incremental, reset=first_pass)
         sample_weight = self._weights(X, y, sample_weight)
         self._random_state = check_random_state(self.random_state)
@@ -124,7 +139,6 @@ class BaseMLP(NetworkMixin, StochasticMixin, BaseEstimator):
             self.model_ = model
             self.n_layers_ = len(units)
             self.n_outputs_ = outputs
-            self.n_iter_ = 0
             self.t_ = 0
             if self._stochastic:
                 self._begin()

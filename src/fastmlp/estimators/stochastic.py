@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 _AUTO_BATCH = 200
 # Settings of a Trainer that are parameters of the estimators by the same name.
 AROUND_UPDATES = ("clip_value", "clip_norm", "ema")
+# From `_fit_stochastic` to scikit-learn's wrapper of `fit`: filters of warnings name its module.
+_CALLER = 5
 # Below this rate "adaptive" stops instead of going on with a fifth.
 _LEAST_RATE = 1e-6
 
@@ -114,6 +116,7 @@ class StochasticMixin:
         from fastmlp.callbacks import CallbackList
 
         hooks = CallbackList(self.callbacks)
+        hooks.check_monitors(["loss", *(["val_loss", "val_score"] if self.early_stopping else [])])
         hooks.begin(trainer, {"epochs": self.max_iter, "steps": batches})
         return hooks
 
@@ -190,10 +193,10 @@ class StochasticMixin:
                     f"Stochastic Optimizer: Maximum iterations ({self.max_iter}) reached and the "
                     "optimization hasn't converged yet.",
                     ConvergenceWarning,
-                    stacklevel=4,
+                    stacklevel=_CALLER,
                 )
         except KeyboardInterrupt:
-            warnings.warn("Training interrupted by user.", stacklevel=4)
+            warnings.warn("Training interrupted by user.", stacklevel=_CALLER)
         if best is None:
             epochs.trainer.take_average()
         else:
