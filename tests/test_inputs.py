@@ -140,6 +140,18 @@ BAD = [
         ValueError,
         "0 of 1 rows for training",
     ),
+    (
+        "validation_split of rows without weight",
+        fit(validation_split=0.25, sample_weight=np.repeat([1.0, 0.0], [9, 3])),
+        ValueError,
+        "validation_split 0.25 leaves none of another weight for validation",
+    ),
+    (
+        "validation_split of all rows with weight",
+        fit(validation_split=0.25, sample_weight=np.repeat([0.0, 1.0], [9, 3])),
+        ValueError,
+        "validation_split 0.25 leaves none of another weight for training",
+    ),
     ("metric unknown", fit(metrics=["acuracy"]), ValueError, "did you mean 'accuracy'"),
     ("metrics a string", fit(metrics="accuracy"), TypeError, r"\['accuracy'\]"),
     ("metric twice", fit(metrics=["mae", "mae"]), ValueError, "'mae' is there twice"),

@@ -67,7 +67,7 @@ class Source:
         Raises
         ------
         ValueError
-            If one of them would be empty.
+            If one of them would be empty, or nothing in it had a weight.
         """
         first = int(self.n * (1.0 - share))
         if not 0 < first < self.n:
@@ -75,7 +75,14 @@ class Source:
                 f"validation_split {share} leaves {first} of {self.n} rows for training and "
                 f"{self.n - first} for validation"
             )
-        return self._part(slice(None, first)), self._part(slice(first, None))
+        parts = self._part(slice(None, first)), self._part(slice(first, None))
+        for part, use in zip(parts, ("training", "validation"), strict=True):
+            if part.sample_weight is not None and not part.sample_weight.any():
+                raise ValueError(
+                    f"sample_weight must not be zero for all samples; validation_split {share} "
+                    f"leaves none of another weight for {use}"
+                )
+        return parts
 
     def _part(self, rows: slice) -> Source:
         weight = None if self.sample_weight is None else self.sample_weight[rows]
