@@ -108,3 +108,23 @@ def test_a_model_recovers_when_its_parameters_are_put_back(backend):
     assert np.isfinite(network.backward(np.ones_like(y))).all()
     fm.Trainer(network, optimizer=fm.SGD(lr=0.1), backend=backend).epoch(X, Y)
     assert np.isfinite(weights_of(network)).all()
+
+
+def test_slots_that_a_callback_brings_in_the_midst_of_an_epoch_go_back_to_zeros(backend, tmp_path):
+    network, rule = model(), fm.SGD(lr=0.1)
+    before = weights_of(network)
+
+    def change(batch, logs):
+        rule.momentum = 0.9
+        rule.lr = 1e300 if batch == 2 else 0.1
+
+    with pytest.raises(fm.DivergenceError):
+        network.fit(
+            X, Y, optimizer=rule, batch_size=8, backend=backend,
+            callbacks=[LambdaCallback(on_train_batch_end=change)],
+            checkpoint=tmp_path / "run.ckpt", checkpoint_every=0.0,
+        )  # fmt: skip
+    np.testing.assert_array_equal(weights_of(network), before)
+    state = rule.state_for(network)
+    assert (state.step, state.names) == (0, ("momentum",))
+    assert not state.slots[0].array().any()

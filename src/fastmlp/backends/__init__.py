@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from fastmlp.losses import Loss
     from fastmlp.model import Sequential
     from fastmlp.optimizer_base import Optimizer, OptimizerState
+    from fastmlp.parameters import FlatVector
     from fastmlp.sources import Source
 
 BACKENDS = ("native", "reference")
@@ -87,7 +88,7 @@ class BaseExecutor:
         self.clip_value = clip_value
         self.clip_norm = clip_norm
         self.ema = ema
-        self._saved: list[np.ndarray] = []
+        self._saved: dict[str, np.ndarray] = {}
         self._saved_counters = (0, 0)
 
     @property
@@ -177,24 +178,26 @@ class BaseExecutor:
 
     def snapshot(self) -> None:
         """Remember parameters, states and the optimizer's state, to be able to `restore` them."""
-        arrays, state = self._state()
-        if len(self._saved) != len(arrays):
-            self._saved = [np.empty_like(array) for array in arrays]
-        for copy, array in zip(self._saved, arrays, strict=True):
+        state = self.optimizer.state_for(self.model)
+        saved, self._saved = self._saved, {}
+        for name, vector in self._vectors(state).items():
+            array = vector.array()
+            copy = self._saved[name] = saved[name] if name in saved else np.empty_like(array)
             np.copyto(copy, array)
         self._saved_counters = state.step, state.epoch
 
     def restore(self) -> None:
-        """Put back what `snapshot` remembered last."""
-        arrays, state = self._state()
-        for array, copy in zip(arrays, self._saved, strict=True):
-            np.copyto(array, copy)
+        """Put back what `snapshot` remembered last; slots that are there only since are zeros."""
+        state = self.optimizer.state_for(self.model)
+        for name, vector in self._vectors(state).items():
+            np.copyto(vector.array(), self._saved.get(name, 0))
         state.step, state.epoch = self._saved_counters
 
-    def _state(self) -> tuple[list[np.ndarray], OptimizerState]:
-        state, model = self.optimizer.state_for(self.model), self.model
-        vectors = model.flat_parameters, model.flat_states, *state.vectors().values()
-        return [vector.array() for vector in vectors], state
+    def _vectors(self, state: OptimizerState) -> dict[str, FlatVector]:
+        """Return all that training changes, by name."""
+        model = self.model
+        vectors = {"parameters": model.flat_parameters, "states": model.flat_states}
+        return {**vectors, **state.vectors()}
 
 
 def get(name: str) -> type[BaseExecutor]:

@@ -190,8 +190,8 @@ class Panels:
         """Copy the panels out, for `restore`."""
         np.copyto(copy, np.frombuffer(self.buffer, np.uint8))
 
-    def restore(self, copy: np.ndarray) -> None:
-        """Put back what `copy_into` copied."""
+    def restore(self, copy: np.ndarray | int) -> None:
+        """Put back what `copy_into` copied, or zeros."""
         np.copyto(np.frombuffer(self.buffer, np.uint8), copy)
         self.wrote()
 

@@ -39,6 +39,7 @@ from fastmlp.plan import build
 if TYPE_CHECKING:
     from typing import Any
 
+    from fastmlp.optimizer_base import OptimizerState
     from fastmlp.sources import Rows, Source
 
 # Rows that one thread predicts at once, so that its activations stay in cache.
@@ -621,15 +622,20 @@ class Executor(BaseExecutor):
 
     def snapshot(self) -> None:
         state = self.optimizer.state_for(self.model)
-        panels = [*self._panels(), *self._slots()]
-        if len(self._saved) != len(panels) or self._saved[0].nbytes != panels[0].buffer.nbytes:
-            self._saved = [np.empty(p.buffer.nbytes, np.uint8) for p in panels]
-        for copy, panel in zip(self._saved, panels, strict=True):
-            panel.copy_into(copy)
+        saved, self._saved = self._saved, {}
+        for name, panels in self._all_panels(state).items():
+            nbytes = panels.buffer.nbytes
+            copy = saved[name] if name in saved else np.empty(nbytes, np.uint8)
+            self._saved[name] = copy
+            panels.copy_into(copy)
         self._saved_counters = state.step, state.epoch
 
     def restore(self) -> None:
         state = self.optimizer.state_for(self.model)
-        for copy, panel in zip(self._saved, [*self._panels(), *self._slots()], strict=True):
-            panel.restore(copy)
+        for name, panels in self._all_panels(state).items():
+            panels.restore(self._saved.get(name, 0))
         state.step, state.epoch = self._saved_counters
+
+    def _all_panels(self, state: OptimizerState) -> dict[str, Panels]:
+        panels = [*self._panels(), *self._slots()]
+        return dict(zip(self._vectors(state), panels, strict=True))
