@@ -490,6 +490,15 @@ def test_layers_that_they_cannot_train_are_named(name, layer, message):
     np.testing.assert_array_equal(model.flat_parameters.array(), before)
 
 
+@BOTH
+def test_a_model_that_is_refused_has_learned_nothing_from_the_data(name):
+    model = fm.Sequential([fm.Standardize(), fm.Dropout(0.5), fm.Dense(1)], input_size=2)
+    with pytest.raises(ValueError, match="the layer Dropout"):
+        train(optimizers.get(name), 2, model)
+    assert model.needs_data
+    assert not model.states["0.mean"].any()
+
+
 def test_normal_equations_of_other_layers():
     model = fm.Sequential(
         [

@@ -9,7 +9,7 @@ import numpy as np
 from fastmlp.backends import BaseExecutor
 from fastmlp.objective import CHUNK_ROWS, MeanLoss
 from fastmlp.plan import build
-from fastmlp.second_order import MOST_PARAMETERS, FullBatchOptimizer, Point
+from fastmlp.second_order import FullBatchOptimizer, Point
 
 if TYPE_CHECKING:
     from typing import Any
@@ -104,11 +104,6 @@ class ModelProblem:
 
         slices = self.model.trainable_slices()
         places = np.concatenate([np.arange(part.start, part.stop) for part in slices])
-        if len(places) > MOST_PARAMETERS:
-            raise ValueError(
-                f"LevenbergMarquardt takes models of at most {MOST_PARAMETERS} trained parameters; "
-                f"this one has {len(places)}: use LBFGS"
-            )
         gradient, curvature = normal_equations(self.model, self.loss, self.source, x)
         pull = self.penalty[places]
         gradient += pull * x[places]
@@ -132,7 +127,9 @@ class FullBatchExecutor(BaseExecutor):
         self._kind = kind
         self._outputs = kind(model, threads=self.threads)
         self._problem: ModelProblem | None = None
-        self._revision = -1
+        # Now, before layers learn from data, and again where layers have been frozen or thawed.
+        _check_model(model, self.optimizer)
+        self._revision = model.revision
         self._point: Point | None = None
 
     def train(
@@ -146,8 +143,10 @@ class FullBatchExecutor(BaseExecutor):
     ) -> None:
         optimizer, model = self.optimizer, self.model
         problem = self._problem
-        if problem is None or problem.source is not source or self._revision != model.revision:
+        if self._revision != model.revision:
             _check_model(model, optimizer)
+            problem = None
+        if problem is None or problem.source is not source:
             threads = self.threads or optimizer.evaluation_threads
             problem = ModelProblem(self._kind, model, self.loss, source, self.l2, threads)
             self._problem, self._revision, self._point = problem, model.revision, None
@@ -200,3 +199,9 @@ def _check_model(model: Sequential, optimizer: FullBatchOptimizer) -> None:
     for spec in model.parameter_specs:
         if spec.trainable and spec.max_norm is not None:
             raise ValueError(f"{name} knows no bounds: max_norm of {spec.name} must be None")
+    trained = sum(part.stop - part.start for part in model.trainable_slices())
+    if trained > optimizer.most_parameters:
+        raise ValueError(
+            f"{name} takes models of at most {optimizer.most_parameters} trained parameters; "
+            f"this one has {trained}: use LBFGS"
+        )

@@ -48,8 +48,6 @@ _EPS = float(np.finfo(np.float64).eps)
 _DAMPING = 1e-3
 # So often the damping grows, by 2, 4, 8, …, before an iteration gives up: to 2⁵⁵ times.
 _TRIALS = 10
-#: Parameters of a model that Levenberg–Marquardt takes: their JᵀJ has 512 MiB.
-MOST_PARAMETERS = 8192
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -108,6 +106,8 @@ class FullBatchOptimizer(Optimizer):
     full_batch = True
     #: Threads that compute loss and gradient, where nobody says how many; None: as many as serve.
     evaluation_threads: int | None = None
+    #: Trained parameters of a model at most.
+    most_parameters: float = math.inf
 
     def __init__(self, **settings: Any):
         import weakref
@@ -390,6 +390,8 @@ class LevenbergMarquardt(FullBatchOptimizer):
     name = "levenberg_marquardt"
     # Next to JᵀJ this is nothing, and the threads of BLAS go on spinning for a while.
     evaluation_threads = 1
+    # Their JᵀJ has 512 MiB.
+    most_parameters = 8192
 
     damping = Setting(positive, per_group=False)
     gtol = Setting(not_negative, per_group=False)
