@@ -10,6 +10,7 @@ import pickle
 import numpy as np
 import pytest
 
+import fastmlp as fm
 from fastmlp import losses
 from fastmlp.losses import BCE, LOSSES, MSE, CrossEntropy, Hinge, Poisson
 from golden.make_golden import loss_inputs, loss_weights, wave
@@ -394,6 +395,30 @@ def test_a_function_is_a_loss():
     assert losses.get(cubic) == loss
     with pytest.raises(TypeError, match="cannot be stored"):
         loss.config()
+
+
+@pytest.mark.parametrize("backend", ["native", "reference"])
+def test_a_function_may_work_in_place(backend):
+    def squares(y_hat, y):
+        error = y_hat - y
+        return float(np.mean(error * error)), 2.0 * error / error.size
+
+    def in_place(y_hat, y):
+        y_hat -= y
+        y[...] = 0.0
+        return float(np.mean(y_hat * y_hat)), 2.0 * y_hat / y_hat.size
+
+    x, y = wave((20, 4), 0.3), wave((20, 3), 0.7)
+    results = []
+    for loss in (squares, in_place):
+        model, targets = fm.MLP([4, 5, 3], "tanh", "tanh", dtype=y.dtype, seed=0), y.copy()
+        history = model.fit(
+            x, targets, loss=loss, shuffle=False, batch_size=8, epochs=2, backend=backend,
+            validation_data=(x, targets), metrics=["mae"],
+        )  # fmt: skip
+        np.testing.assert_array_equal(targets, y)
+        results.append((history.history, model.flat_parameters.array().tobytes()))
+    assert results[0] == results[1]
 
 
 def test_a_function_with_weights_is_asked_row_by_row():

@@ -444,7 +444,8 @@ class FunctionLoss(Loss):
         return np.array(losses), np.concatenate(gradients)
 
     def _evaluate(self, y_hat: Floats, y: Floats) -> tuple[float, Floats]:
-        result = self.function(y_hat, y)
+        # Copies: a function that works in place must not change the user's data, nor the outputs.
+        result = self.function(y_hat.copy(), y.copy())
         if not isinstance(result, tuple) or len(result) != 2:
             raise TypeError(
                 f"a custom loss must return (value, gradient); got {shown(result)}; "
