@@ -283,3 +283,17 @@ def test_weights_of_classes_are_heeded():
     for _ in range(60):
         expected = other.step(X, LABELS, np.vectorize(weights.get)(LABELS))
         assert trainer.step(X, LABELS) == expected
+
+
+def test_a_rate_of_the_epoch_is_heeded():
+    trainer, other = stepper("values"), stepper("values")
+    expected, losses = [], []
+    for each in (trainer, other):
+        each.optimizer.lr = fm.schedules.Exponential(0.01, gamma=0.5, unit="epoch")
+    for _ in range(3):
+        for _ in range(40):
+            other._fast_steps = []
+            losses.append(trainer.step(X, X))
+            expected.append(other.step(X, X))
+        assert trainer.epoch(X, X) == other.epoch(X, X)
+    assert losses == expected

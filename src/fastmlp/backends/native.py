@@ -445,6 +445,8 @@ class Executor(BaseExecutor):
             return None
         if type(loss).check_targets is not Loss.check_targets:
             return None
+        if self.optimizer.counts_epochs:  # whose scalars would be those of this epoch
+            return None
         threads, strategy = tuner.best
         tuner.trust(_HYPER_ROWS)
         optimizer, model = self.optimizer, self.model
