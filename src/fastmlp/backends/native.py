@@ -626,8 +626,9 @@ class Executor(BaseExecutor):
         state = self.optimizer.state_for(self.model)
         saved, self._saved = self._saved, {}
         for name, panels in self._all_panels(state).items():
-            nbytes = panels.buffer.nbytes
-            copy = saved[name] if name in saved else np.empty(nbytes, np.uint8)
+            copy = saved.get(name)
+            if copy is None or copy.nbytes != panels.buffer.nbytes:
+                copy = np.empty(panels.buffer.nbytes, np.uint8)
             self._saved[name] = copy
             panels.copy_into(copy)
         self._saved_counters = state.step, state.epoch
