@@ -93,9 +93,15 @@ def test_threads_that_predict_slowly_are_left_out(monkeypatch, slow):
 def test_new_parameters_count(model):
     x = np.tile(X, (9, 1))
     before = model.predict(x)
+    bias = model.parameters["1.bias"]
+    for more in (1.0, 1.0, 1.0):  # an array that stays, and is written to again
+        bias += more
+        before += more
+        assert taken(model, x, None)
+        np.testing.assert_allclose(model.predict(x), before, rtol=1e-5, atol=1e-6)
     model.parameters["1.bias"] += 1.0
-    np.testing.assert_allclose(model.predict(x), before + 1.0, rtol=1e-6)
-    np.testing.assert_allclose(model.predict(x), before + 1.0, rtol=1e-6)
+    before += 1.0
+    np.testing.assert_allclose(model.predict(x), before, rtol=1e-5, atol=1e-6)
     model.fit(x, before, epochs=1, batch_size=8)
     after = model.predict(x, backend="reference")
     for _ in range(2):
@@ -233,6 +239,34 @@ def test_steps_are_the_same_as_by_the_general_way(name):
     np.testing.assert_array_equal(
         trainer.model.flat_parameters.array(), other.model.flat_parameters.array()
     )
+
+
+@pytest.mark.parametrize("held", [False, True], ids=["in passing", "held"])
+@pytest.mark.parametrize("optimizer", [fm.SGD, fm.Adam])
+def test_what_is_written_between_steps_counts(monkeypatch, optimizer, held):
+    models = [fm.MLP([5, 37, 7, 5], seed=1) for _ in range(2)]
+    trainers = [fm.Trainer(m, "mse", optimizer(0.01), batch_size=N, threads=1) for m in models]
+    warm(trainers[0], [(X, X)])
+    for values, other in zip(
+        models[0].parameters.values(), models[1].parameters.values(), strict=True
+    ):
+        other[...] = values
+    slots = [t.optimizer.state_for(m) for t, m in zip(trainers, models, strict=True)]
+    for ours, others in zip(slots[0].slots, slots[1].slots, strict=True):
+        others.array()[...] = ours.array()
+    slots[1].step = slots[0].step
+    arrays = [list(model.parameters.values()) if held else [] for model in models]
+    monkeypatch.setattr(trainers[0], "_step", None)
+    for _ in range(5):
+        for model in models:
+            for name in model.parameters:
+                model.parameters[name] *= 1.01
+        trainers[1]._fast_steps = []
+        assert trainers[0].step(X, X) == trainers[1].step(X, X)
+        for ours, others in zip(*arrays, strict=True):
+            np.testing.assert_array_equal(ours, others)
+    np.testing.assert_array_equal(*(model.flat_parameters.array() for model in models))
+    np.testing.assert_array_equal(*(model.predict(X) for model in models))
 
 
 def test_the_shortest_way_is_taken(monkeypatch):

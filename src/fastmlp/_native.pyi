@@ -94,6 +94,7 @@ class FastPredict:
         chunk: int,
         multiply_adds: float,
         vectors: tuple[Any, ...],
+        panels: tuple[Any, ...],
         columns: int,
         dtype: np.dtype,
     ) -> None: ...
@@ -109,6 +110,7 @@ class FastStep:
         model: Any,
         vectors: tuple[Any, ...],
         panels: tuple[Any, ...],
+        renew: Callable[[], None],
         optimizer: Any,
         state: Any,
         hyper: np.ndarray,

@@ -55,8 +55,8 @@ cdef class FastPredict:
         The most rows of a plan there.
     multiply_adds : float
         Of one row.
-    vectors : tuple
-        Flat vectors whose `touched` says that the panels may be out of date.
+    vectors, panels : tuple
+        Flat vectors, whose `touched` says that their panels may be out of date, and these.
     columns : int
         Of the result.
     dtype : numpy.dtype
@@ -65,26 +65,29 @@ cdef class FastPredict:
     cdef Program program, in_place
     cdef dict kept
     cdef double multiply_adds
-    cdef tuple vectors
+    cdef tuple vectors, panels
     cdef int64_t columns, most_rows, chunk
     cdef object dtype
     cdef int bits
 
     def __init__(
         self, Program program, Program in_place, int64_t most_rows, dict kept, int64_t chunk, double multiply_adds,
-        tuple vectors, int64_t columns, dtype,
+        tuple vectors, tuple panels, int64_t columns, dtype,
     ):
         self.program, self.in_place, self.most_rows = program, in_place, most_rows
-        self.kept, self.chunk, self.multiply_adds, self.vectors = kept, chunk, multiply_adds, vectors
+        self.kept, self.chunk, self.multiply_adds = kept, chunk, multiply_adds
+        self.vectors, self.panels = vectors, panels
         self.columns, self.dtype, self.bits = columns, dtype, program.program.bits
 
     def __call__(self, x, out=None):
         cdef Py_buffer view, result
         if type(x) is not np_ndarray or not (out is None or type(out) is np_ndarray):
             return None
-        for vector in self.vectors:
+        for vector, panels in zip(self.vectors, self.panels):
             if vector.touched:
-                return None
+                if vector.resident is not panels:
+                    return None
+                panels.refresh()
         if not _opened(x, &view):
             return None
         cdef int kind = _element_type(view.format, view.itemsize)
@@ -211,6 +214,8 @@ cdef class FastStep:
         Parameters, slots and states; `touched` says that the panels may be out of date.
     panels : tuple
         Their panels, whose `newer` is set after a step.
+    renew : callable
+        Brings the panels up to date.
     optimizer, state
         The step is right as long as the optimizer's version is the one seen now, and so is the user's thread limit.
     hyper : float64 array (steps, scalars)
@@ -227,7 +232,7 @@ cdef class FastStep:
 
     cdef readonly Program program
     cdef tuple vectors, panels
-    cdef object model, revision, optimizer, state, version, hyper, transposes
+    cdef object model, revision, optimizer, state, version, hyper, transposes, renew
     cdef Py_buffer rows
     cdef int64_t first_step
     cdef uint64_t seed
@@ -237,10 +242,10 @@ cdef class FastStep:
     cdef object check
     cdef bint release
 
-    def __init__(self, Program program, model, tuple vectors, tuple panels, optimizer, state, hyper,
+    def __init__(self, Program program, model, tuple vectors, tuple panels, renew, optimizer, state, hyper,
                  int64_t first_step, uint64_t seed, double multiply_adds, int64_t classes, double low, double high,
                  check):
-        self.program, self.vectors, self.panels = program, vectors, panels
+        self.program, self.vectors, self.panels, self.renew = program, vectors, panels, renew
         self.model, self.revision = model, model.revision
         self.optimizer, self.state, self.version = optimizer, state, optimizer.version
         self.transposes = panels[0].valid_transposes
@@ -266,11 +271,8 @@ cdef class FastStep:
                 or (sample_weight is None) != (self.program.columns[2] < 0)
                 or not (sample_weight is None or type(sample_weight) is np_ndarray)
                 or self.optimizer.version != self.version or self.model.revision != self.revision
-                or self.panels[0].valid_transposes != self.transposes or fm_thread_limit() != self.limit):
+                or fm_thread_limit() != self.limit or not self._renewed()):
             return None
-        for vector in self.vectors:
-            if vector.touched:
-                return None
         memset(&call, 0, sizeof(call))
         try:
             for i in range(2 if sample_weight is None else 3):
@@ -296,9 +298,25 @@ cdef class FastStep:
             for i in range(n_views):
                 PyBuffer_Release(&views[i])
         self.state.step += 1
-        for panel in self.panels:
-            panel.newer = True
+        for vector, panels in zip(self.vectors, self.panels):
+            if vector.touched:  # the user has arrays that look into it
+                panels.wrote(self.transposes)
+            else:
+                panels.newer = True
         return loss
+
+    cdef bint _renewed(self) except -1:
+        """Whether the panels are up to date, or could be brought so."""
+        cdef bint stale = self.panels[0].valid_transposes != self.transposes
+        for vector in self.vectors:
+            stale = stale or vector.touched
+        if not stale:
+            return True
+        self.renew()
+        for vector, panels in zip(self.vectors, self.panels):
+            if vector.resident is not panels:
+                return False
+        return self.panels[0].valid_transposes == self.transposes
 
     cdef bint _fits(self, int i, const Py_buffer *view, fm_source *source) noexcept:
         """Whether an array is what the program reads as source i; describes it."""

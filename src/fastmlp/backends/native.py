@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import time
-from functools import lru_cache
+from functools import lru_cache, partial
 from math import inf
 from typing import TYPE_CHECKING
 
@@ -233,6 +233,12 @@ class Executor(BaseExecutor):
             steps = programs.lowering.transpose_steps(missing)
             programs.get("transpose " + " ".join(sorted(missing)), steps, 1, "rows").run(())
             panels.valid_transposes |= missing
+
+    def _renew(self, programs: Programs) -> None:
+        """Bring all panels that a training step reads up to date."""
+        self._panels()
+        self._slots()
+        self._transpose(programs)
 
     def _threads(self, multiply_adds: float) -> int:
         if self.threads is not None:
@@ -462,6 +468,7 @@ class Executor(BaseExecutor):
             model,
             vectors,
             tuple(v.resident for v in vectors),
+            partial(self._renew, programs),
             optimizer,
             state,
             hyper,
@@ -521,6 +528,7 @@ class Executor(BaseExecutor):
                 _PREDICTION_ROWS,
                 programs.multiply_adds,
                 vectors,
+                self._panels(),
                 out.shape[1],
                 self.model.dtype,
             )
