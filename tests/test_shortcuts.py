@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import fastmlp as fm
+from fastmlp.backends.bound import Programs
 
 X = np.random.default_rng(0).standard_normal((8, 5)).astype("float32")
 
@@ -88,6 +89,42 @@ def test_threads_that_predict_slowly_are_left_out(monkeypatch, slow):
         executor.predict(x, out, None)
     assert set(tried) == {1, 2}
     assert set(tried[10:]) == {3 - slow}
+
+
+@pytest.mark.parametrize("slow", [1, 2])
+def test_threads_that_are_slow_are_left_out_where_python_is_between(monkeypatch, slow):
+    clock, tried, get = [0.0], {}, Programs.get
+
+    class Timed:
+        def __init__(self, program, use, threads):
+            self.run_it, self.use, self.threads = program.run, use, threads
+
+        def run(self, *sources, **call):
+            tried.setdefault(self.use, []).append(self.threads)
+            clock[0] += 1.0 if self.threads == slow else 1e-3
+            self.run_it(*sources, **call)
+
+    def timed(self, use, steps, threads, *rest):
+        return Timed(get(self, use, steps, threads, *rest), use, threads)
+
+    def loss(y_hat, y):
+        return float(((y_hat - y) ** 2).mean()), 2.0 / y.size * (y_hat - y)
+
+    monkeypatch.setattr(Programs, "get", timed)
+    monkeypatch.setattr("time.perf_counter", lambda: clock[0])
+    model = fm.MLP([40, 91, 91, 4 + slow], seed=0)
+    trainer = fm.Trainer(model, loss, fm.SGD(0.01))
+    x, y = np.ones((200, 40), "float32"), np.ones((200, 4 + slow), "float32")
+    trainer.prepare(40).share = lambda: 2
+    limited(model, 2)
+    for _ in range(20):
+        model.backward(model.forward(x))
+        trainer.step(x, y)
+    assert set(tried) >= {"forward", "backward", "backward and update"}
+    for use in ("backward", "backward and update"):
+        assert set(tried[use]) == {1, 2}
+        assert set(tried[use][10:]) == {3 - slow}
+    assert set(tried["forward"][20:]) == {3 - slow}
 
 
 def test_new_parameters_count(model):

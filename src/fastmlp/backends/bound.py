@@ -15,6 +15,8 @@ from fastmlp.backends.assembly import Structure, assemble, assemble_chunks
 from fastmlp.backends.lowering import INPUTS
 
 if TYPE_CHECKING:
+    from collections.abc import Hashable
+
     from fastmlp.backends.lowering import ChunkLowering, Lowered, Lowering
     from fastmlp.backends.tuning import Tuner
 
@@ -33,7 +35,7 @@ class Programs:
         self.multiply_adds = multiply_adds
         self.chunked: Chunked | None = None
         self.bases = bases
-        self.tuners: dict[bool | tuple[str, int], Tuner] = {}
+        self.tuners: dict[Hashable, Tuner] = {}  # by use; False and True of spans, single steps
         self.alone: _native.Program | None = None
         self._programs: dict[tuple[str, int, str], _native.Program] = {}
         self._structures: dict[str, Structure] = {}

@@ -37,8 +37,10 @@ from fastmlp.loss_base import Loss
 from fastmlp.plan import build
 
 if TYPE_CHECKING:
+    from collections.abc import Hashable
     from typing import Any
 
+    from fastmlp.backends.lowering import Lowered
     from fastmlp.optimizer_base import OptimizerState
     from fastmlp.sources import Rows, Source
 
@@ -240,11 +242,6 @@ class Executor(BaseExecutor):
         self._slots()
         self._transpose(programs)
 
-    def _threads(self, multiply_adds: float) -> int:
-        if self.threads is not None:
-            return self.threads
-        return max(1, min(self._thread_limit(), int(multiply_adds / _WORTH_A_THREAD)))
-
     def _thread_limit(self) -> int:
         now, told = time.monotonic(), _native.thread_limit()
         if now - self._limit_seen > _LIMIT_HOLDS or told != self._limit_set:
@@ -269,6 +266,33 @@ class Executor(BaseExecutor):
                 choice, experience(structure, tuple(choice), single)
             )
         return tuner
+
+    def _thread_tuner(self, work: float, worth: float, limit: int, what: Hashable) -> Tuner:
+        """Who chooses the threads of what takes so many multiply-adds; `worth` is one thread's."""
+        limit = max(1, min(limit, int(work / worth)))
+        choice = candidates(work, limit, self.threads, STRATEGIES[:1])
+        return Tuner(choice, experience(what, tuple(choice), True))
+
+    def _run_once(
+        self,
+        programs: Programs,
+        use: str,
+        steps: list[Lowered],
+        sources: tuple[np.ndarray | None, ...],
+        **call: Any,
+    ) -> None:
+        """Run some steps of a plan once, on as many threads as were the fastest."""
+        limit, tuner = self._thread_limit(), programs.tuners.get(use)
+        if tuner is None:
+            what = use, programs.structure(use, steps)
+            work = programs.multiply_adds
+            tuner = programs.tuners[use] = self._thread_tuner(work, _WORTH_A_THREAD, limit, what)
+        threads, out = tuner.turn(1)[0].threads, call.get("out")
+        columns = 0 if out is None else out.shape[1]
+        program = programs.get(use, steps, threads, STRATEGIES[0], columns)
+        start = time.perf_counter()
+        program.run(sources, **call)
+        tuner.report(1, time.perf_counter() - start)
 
     # ---- training ----
 
@@ -423,7 +447,6 @@ class Executor(BaseExecutor):
             logits=fused,
         )
         lowering = programs.lowering
-        threads = self._threads(programs.multiply_adds)
         state = self.optimizer.state_for(self.model)
         place = {"seed": self.seed, "step": state.step}
         y_hat = self._forward(programs, source.inputs(rows, self.model.dtype), place)
@@ -434,8 +457,9 @@ class Executor(BaseExecutor):
         self._panels()
         self._transpose(programs)
         if lowering.backward:
-            program = programs.get("backward and update", lowering.backward, threads, STRATEGIES[0])
-            program.run((None, None, None, grad), hyper=hyper, **place)
+            sources = (None, None, None, grad)
+            use = "backward and update"
+            self._run_once(programs, use, lowering.backward, sources, hyper=hyper, **place)
         panels_of(self.model.flat_parameters, self._layouts.parameters).wrote(lowering.maintained)
         for vector in state.vectors().values():
             vector.resident.wrote()
@@ -539,10 +563,9 @@ class Executor(BaseExecutor):
         tuner = programs.tuners.get(("predict", size))
         if tuner is None:
             work = programs.multiply_adds * 2 ** (size - 1)
-            limit = max(1, min(limit, int(work / _WORTH_A_PREDICTING_THREAD)))
-            choice = candidates(work, limit, self.threads, STRATEGIES[:1])
-            known = experience(("predict", programs.multiply_adds, size), tuple(choice), True)
-            tuner = programs.tuners["predict", size] = Tuner(choice, known)
+            what = "predict", programs.multiply_adds, size
+            tuner = self._thread_tuner(work, _WORTH_A_PREDICTING_THREAD, limit, what)
+            programs.tuners["predict", size] = tuner
         return tuner
 
     @staticmethod
@@ -597,9 +620,7 @@ class Executor(BaseExecutor):
         lowering = programs.lowering
         out = np.empty((len(x), lowering.plan.output.cols), self.model.dtype)
         steps = [*lowering.forward, *lowering.output_steps(lowering.plan.output)]
-        threads = self._threads(programs.multiply_adds)
-        program = programs.get("forward", steps, threads, "rows", out.shape[1])
-        program.run((x,), out=out, **place)
+        self._run_once(programs, "forward", steps, (x,), out=out, **place)
         self._wrote_states(programs)
         return out
 
@@ -612,12 +633,10 @@ class Executor(BaseExecutor):
         lowering = programs.lowering
         out = np.empty((len(grad), lowering.plan.input.cols), self.model.dtype)
         steps = [*lowering.backward, *lowering.output_steps(lowering.plan.input_gradient)]
-        threads = self._threads(programs.multiply_adds)
-        hyper = np.zeros((1, HYPER))
-        program = programs.get("backward", steps, threads, "rows", out.shape[1])
         gradients = panels_of(self.model.flat_gradients, self._layouts.parameters)
         gradients.refresh()  # those of frozen layers, which no step writes, stay as they are
-        program.run((None, None, None, grad), out=out, hyper=hyper, **self._place)
+        call = {"out": out, "hyper": np.zeros((1, HYPER)), **self._place}
+        self._run_once(programs, "backward", steps, (None, None, None, grad), **call)
         gradients.wrote()
         return out if input_gradient else None
 
