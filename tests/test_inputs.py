@@ -116,6 +116,12 @@ BAD = [
         ValueError,
         "'cross_entropy' needs the output activation 'identity' or 'softmax'",
     ),
+    (
+        "loss behind the activation of another one",
+        lambda model: fm.MLP([4, 3], output_activation="sigmoid").fit(X, LABELS, **LOGITS),
+        ValueError,
+        "got 'sigmoid', which goes with the loss 'bce'",
+    ),
     ("loss of another kind", fit(loss=3), TypeError, "loss must be"),
     ("optimizer unknown", fit(optimizer="adamm"), ValueError, "did you mean 'adam'"),
     ("optimizer a class", fit(optimizer=fm.Adam), TypeError, "class Adam"),

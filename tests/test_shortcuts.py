@@ -356,6 +356,22 @@ def test_weights_of_classes_are_heeded():
         assert trainer.step(X, LABELS) == expected
 
 
+def test_another_seed_is_heeded():
+    layers = [[fm.Dense(7, "tanh"), fm.layers.Dropout(0.5), fm.Dense(5)] for _ in range(2)]
+    models = [fm.Sequential(each, 5, seed=1) for each in layers]
+    trainer, other = (fm.Trainer(each, "mse", fm.SGD(0.01), threads=1) for each in models)
+    losses, expected = [], []
+    for seed in (1, 2):
+        for model in models:
+            model.seed = seed
+        for _ in range(40):
+            other._fast_steps = []
+            losses.append(trainer.step(X, X))
+            expected.append(other.step(X, X))
+    assert trainer._fast_steps
+    assert losses == expected
+
+
 def test_a_rate_of_the_epoch_is_heeded():
     trainer, other = stepper("values"), stepper("values")
     expected, losses = [], []

@@ -271,7 +271,7 @@ cdef class FastStep:
                 or (sample_weight is None) != (self.program.columns[2] < 0)
                 or not (sample_weight is None or type(sample_weight) is np_ndarray)
                 or self.optimizer.version != self.version or self.model.revision != self.revision
-                or fm_thread_limit() != self.limit or not self._renewed()):
+                or self.model.seed != self.seed or fm_thread_limit() != self.limit or not self._renewed()):
             return None
         memset(&call, 0, sizeof(call))
         try:

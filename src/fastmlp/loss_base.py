@@ -354,9 +354,14 @@ class LogitLoss(Loss):
 
     def behind(self, output_activation: str) -> tuple[Loss, bool]:
         if output_activation not in ("identity", self.fused_activation):
+            from fastmlp.losses import LOSSES
+
+            fused = {getattr(loss, "fused_activation", None): name for name, loss in LOSSES.items()}
+            other = fused.get(output_activation)
             raise ValueError(
                 f"loss {self.name!r} needs the output activation 'identity' or "
                 f"{self.fused_activation!r}; got {output_activation!r}"
+                + (f", which goes with the loss {other!r}" if other else "")
             )
         return self.on_logits(), output_activation == self.fused_activation
 
