@@ -43,7 +43,7 @@ def test_the_cases_reach_every_operation():
     for model in models:
         for training in (False, True):
             settings = {"training": training, "l2": 0.1, "input_gradient": True}
-            settings |= {"clip_value": 1.0, "clip_norm": 1.0, "average": True}
+            settings |= {"clip_value": 1.0, "clip_norm": 1.0, "average": True, "penalty": True}
             steps = plan.build(model, 4, loss=mse, optimizer=adam, **settings).steps
             reached |= {step.op for step in steps}
     assert reached == set(plan.OPS)
