@@ -46,6 +46,9 @@ if TYPE_CHECKING:
 
 # Kinds of mini-batches, by size and by whether they have weights, whose steps are kept at hand.
 _FAST_STEPS = 4
+# What programs are made from, so that a change would not be heeded.
+_FIXED = {"model", "loss", "optimizer", "threads", "backend", "class_weight"}
+_FIXED |= {"l1", "l2", "clip_value", "clip_norm", "ema"}
 
 
 class Trainer:
@@ -155,9 +158,7 @@ class Trainer:
     def __setattr__(self, name: str, value: object) -> None:
         if name in ("lr", "learning_rate"):
             raise AttributeError(f"Trainer has no {name}: set trainer.optimizer.lr")
-        # Programs have been made from these, so that a change would not be heeded.
-        fixed = ("model", "loss", "optimizer", *Trainer.__init__.__kwdefaults__)
-        if name in fixed and name in self.__dict__:
+        if name in _FIXED and name in self.__dict__:
             raise AttributeError(
                 f"{name} of a Trainer cannot be changed: make a new Trainer, which goes on where "
                 "this one is if it has the same model and optimizer"

@@ -20,8 +20,10 @@ if TYPE_CHECKING:
     from fastmlp.estimators.rows import Rows
     from fastmlp.training import Trainer
 
-# Multiply-adds of the epochs that are trained at a time: about 10 ms.
-_AT_ONCE = 500_000_000
+# Multiply-adds of the epochs that are trained at a time, about 40 ms; those of a sample count as so
+# many at least, since the orders of all these epochs are in memory.
+_AT_ONCE = 2_000_000_000
+_LEAST_WORK = 1000
 
 
 class Epochs:
@@ -49,8 +51,8 @@ class Epochs:
 
     def at_once(self, data: Rows) -> int:
         """Return how many epochs are trained together best: one, unless they are small."""
-        work = 3 * data.n * sum(n_in * n_out for n_in, n_out in self._products)
-        return 1 if data.sparse else max(1, _AT_ONCE // max(work, 1))
+        work = max(3 * sum(n_in * n_out for n_in, n_out in self._products), _LEAST_WORK)
+        return 1 if data.sparse else max(1, _AT_ONCE // (work * data.n))
 
     def run(
         self,
