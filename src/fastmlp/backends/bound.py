@@ -15,7 +15,7 @@ from fastmlp.backends.assembly import Structure, assemble, assemble_chunks
 from fastmlp.backends.lowering import INPUTS
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable
+    from collections.abc import Callable, Hashable
 
     from fastmlp.backends.lowering import ChunkLowering, Lowered, Lowering
     from fastmlp.backends.tuning import Tuner
@@ -49,25 +49,34 @@ class Programs:
         """Return the program of a training step and the lowering it comes from."""
         if strategy == "chunks" and self.chunked is not None:
             return self.chunked.lowering, self.chunked.program(threads)
-        return self.lowering, self.get("train", self.lowering.train_steps(), threads, strategy)
+        return self.lowering, self.get("train", self.lowering.train_steps, threads, strategy)
 
-    def structure(self, use: str, steps: list[Lowered]) -> Structure:
+    def structure(self, use: str, steps: Callable[[], list[Lowered]]) -> Structure:
         """Return what the program of some steps has in common with those of equal networks."""
         found = self._structures.get(use)
         if found is None:
-            found = self._structures[use] = Structure(steps, self.lowering.block)
+            found = self._structures[use] = Structure(steps(), self.lowering.block)
         return found
 
     def get(
-        self, use: str, steps: list[Lowered], threads: int, strategy: str, columns: int = 0
+        self,
+        use: str,
+        steps: Callable[[], list[Lowered]],
+        threads: int,
+        strategy: str,
+        columns: int = 0,
     ) -> _native.Program:
-        """Return the program of some steps; `columns` is the width of its row-major result."""
+        """Return the program of a use, whose steps are asked for where there is none yet.
+
+        `columns` is the width of its row-major result.
+        """
         key = (use, threads, strategy)
         program = self._programs.get(key)
         if program is None:
             lowering = self.lowering
-            table, parts = assemble(self.structure(use, steps), threads, strategy)
-            read = {step.source for step in steps}
+            structure = self.structure(use, steps)
+            table, parts = assemble(structure, threads, strategy)
+            read = {step.source for step in structure.steps}
             sources = [lowering.columns[i] if i in read else -1 for i in range(4)]
             program = _native.Program(
                 lowering.itemsize * 8,

@@ -37,7 +37,7 @@ from fastmlp.loss_base import Loss
 from fastmlp.plan import build
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable
+    from collections.abc import Callable, Hashable
     from typing import Any
 
     from fastmlp.backends.lowering import Lowered
@@ -232,7 +232,7 @@ class Executor(BaseExecutor):
         panels = panels_of(self.model.flat_parameters, self._layouts.parameters)
         missing = programs.lowering.transposes - panels.valid_transposes
         if missing:
-            steps = programs.lowering.transpose_steps(missing)
+            steps = partial(programs.lowering.transpose_steps, missing)
             programs.get("transpose " + " ".join(sorted(missing)), steps, 1, "rows").run(())
             panels.valid_transposes |= missing
 
@@ -261,7 +261,7 @@ class Executor(BaseExecutor):
             choice = candidates(
                 programs.multiply_adds, limit, self.threads, tuple(possible) or ("rows",)
             )
-            structure = programs.structure("train", programs.lowering.train_steps())
+            structure = programs.structure("train", programs.lowering.train_steps)
             tuner = programs.tuners[single] = Tuner(
                 choice, experience(structure, tuple(choice), single)
             )
@@ -277,7 +277,7 @@ class Executor(BaseExecutor):
         self,
         programs: Programs,
         use: str,
-        steps: list[Lowered],
+        steps: Callable[[], list[Lowered]],
         sources: tuple[np.ndarray | None, ...],
         **call: Any,
     ) -> None:
@@ -458,8 +458,8 @@ class Executor(BaseExecutor):
         self._transpose(programs)
         if lowering.backward:
             sources = (None, None, None, grad)
-            use = "backward and update"
-            self._run_once(programs, use, lowering.backward, sources, hyper=hyper, **place)
+            use, steps = "backward and update", lambda: lowering.backward
+            self._run_once(programs, use, steps, sources, hyper=hyper, **place)
         panels_of(self.model.flat_parameters, self._layouts.parameters).wrote(lowering.maintained)
         for vector in state.vectors().values():
             vector.resident.wrote()
@@ -571,8 +571,8 @@ class Executor(BaseExecutor):
     @staticmethod
     def _prediction(programs: Programs, threads: int) -> _native.Program:
         lowering = programs.lowering
-        steps = [*lowering.forward, *lowering.output_steps(lowering.plan.output)]
-        program = programs.get("predict", steps, threads, "rows", lowering.plan.output.cols)
+        columns = lowering.plan.output.cols
+        program = programs.get("predict", lowering.predict_steps, threads, "rows", columns)
         if threads == 1:
             programs.alone = program
         return program
@@ -619,8 +619,7 @@ class Executor(BaseExecutor):
         """Run the forward steps on one mini-batch, which stays in the arena; return the output."""
         lowering = programs.lowering
         out = np.empty((len(x), lowering.plan.output.cols), self.model.dtype)
-        steps = [*lowering.forward, *lowering.output_steps(lowering.plan.output)]
-        self._run_once(programs, "forward", steps, (x,), out=out, **place)
+        self._run_once(programs, "forward", lowering.predict_steps, (x,), out=out, **place)
         self._wrote_states(programs)
         return out
 
@@ -632,11 +631,11 @@ class Executor(BaseExecutor):
         self._transpose(programs)
         lowering = programs.lowering
         out = np.empty((len(grad), lowering.plan.input.cols), self.model.dtype)
-        steps = [*lowering.backward, *lowering.output_steps(lowering.plan.input_gradient)]
         gradients = panels_of(self.model.flat_gradients, self._layouts.parameters)
         gradients.refresh()  # those of frozen layers, which no step writes, stay as they are
         call = {"out": out, "hyper": np.zeros((1, HYPER)), **self._place}
-        self._run_once(programs, "backward", steps, (None, None, None, grad), **call)
+        sources = (None, None, None, grad)
+        self._run_once(programs, "backward", lowering.backward_steps, sources, **call)
         gradients.wrote()
         return out if input_gradient else None
 

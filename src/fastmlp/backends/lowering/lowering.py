@@ -373,9 +373,13 @@ class Lowering:
         )
         return self.forward + backward[:after] + [self.reduction] + backward[after:]
 
-    def output_steps(self, value: Value) -> list[Lowered]:
-        """Return what writes a value of the plan into the caller's row-major rows."""
-        return [reading.scatter(self, value)]
+    def predict_steps(self) -> list[Lowered]:
+        """Return forward, and what writes the output into the caller's row-major rows."""
+        return [*self.forward, reading.scatter(self, self.plan.output)]
+
+    def backward_steps(self) -> list[Lowered]:
+        """Return backward, and what writes the input's gradient into the caller's rows."""
+        return [*self.backward, reading.scatter(self, self.plan.input_gradient)]
 
     def transpose_steps(self, names: Iterable[str]) -> list[Lowered]:
         """Return what brings the transposed panels of weights into step with the weights."""
