@@ -185,10 +185,10 @@ def check_number(
     ValueError
         If it is not finite or out of bounds.
     """
-    allowed = _interval(low, high, open_low, open_high)
     # Strings have no __float__; arrays have one, and a shape.
     numeric = hasattr(value, "__float__") and getattr(value, "shape", ()) == ()
     if not numeric or _is_boolean(value):
+        allowed = _interval(low, high, open_low, open_high)
         raise TypeError(f"{argument} must be {allowed}; got {_typed(value)}")
     try:
         number = float(value)  # type: ignore[arg-type]
@@ -197,6 +197,7 @@ def check_number(
     too_low = low is not None and (number <= low if open_low else number < low)
     too_high = high is not None and (number >= high if open_high else number > high)
     if not math.isfinite(number) or too_low or too_high:
+        allowed = _interval(low, high, open_low, open_high)
         raise ValueError(f"{argument} must be {allowed}; got {shown(value)}")
     return number
 
@@ -222,15 +223,18 @@ def check_integer(
     ValueError
         If it is out of bounds.
     """
-    bounds = [f">= {low}"] if low is not None else []
-    bounds += [f"<= {high}"] if high is not None else []
-    allowed = " ".join(["an integer", " and ".join(bounds)]).strip()
     if not hasattr(value, "__index__") or getattr(value, "shape", ()) != () or _is_boolean(value):
-        raise TypeError(f"{argument} must be {allowed}; got {_typed(value)}")
+        raise TypeError(f"{argument} must be {_integers(low, high)}; got {_typed(value)}")
     number = operator.index(value)  # type: ignore[arg-type]
     if (low is not None and number < low) or (high is not None and number > high):
-        raise ValueError(f"{argument} must be {allowed}; got {shown(value)}")
+        raise ValueError(f"{argument} must be {_integers(low, high)}; got {shown(value)}")
     return number
+
+
+def _integers(low: int | None, high: int | None) -> str:
+    bounds = [f">= {low}"] if low is not None else []
+    bounds += [f"<= {high}"] if high is not None else []
+    return " ".join(["an integer", " and ".join(bounds)]).strip()
 
 
 def check_flag(argument: str, value: object) -> bool:
