@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import csv
 import math
+import pickle
 
 import numpy as np
 import pytest
@@ -38,6 +40,16 @@ def feed(callback, values, monitor="val_loss"):
 
 
 # --- the base ---
+
+
+def test_a_copy_belongs_to_no_training():
+    stop = cb.EarlyStopping(monitor="loss", patience=3)
+    model, _ = fit(stop)
+    assert stop.model is model
+    for twin in (copy.deepcopy(stop), pickle.loads(pickle.dumps(stop))):
+        assert twin.patience == 3
+        assert not {"trainer", "model", "params"} & set(vars(twin))
+        fit(twin)
 
 
 def test_methods_are_called_in_order():

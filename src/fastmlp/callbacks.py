@@ -58,6 +58,11 @@ class Callback:
     def optimizer(self) -> Optimizer:
         return self.trainer.optimizer
 
+    def __getstate__(self) -> dict[str, Any]:
+        # A copy belongs to no training: a clone of an estimator would copy the whole network along.
+        left = ("trainer", "model", "params")
+        return {name: value for name, value in vars(self).items() if name not in left}
+
     def get_state(self) -> dict[str, Any]:
         """Return what a checkpoint has to hold of the callback, for `set_state`.
 
