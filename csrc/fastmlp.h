@@ -72,7 +72,9 @@ void fm_shuffle64(uint64_t seed, uint64_t epoch, uint64_t n, uint64_t *out);
 
 /* ---- layouts: copies between row-major and column blocks (pack.c) ---- */
 
-void fm_pack(int bits, const void *rowmajor, int64_t rows, int64_t cols, void *blocks, int64_t block_rows);
+/* What the matrix leaves of its blocks becomes `padding`. */
+void fm_pack(int bits, const void *rowmajor, int64_t rows, int64_t cols, void *blocks, int64_t block_rows,
+             double padding);
 void fm_unpack(int bits, const void *blocks, int64_t rows, int64_t cols, int64_t block_rows, void *rowmajor);
 
 /* Whether n numbers of so many bits are neither NaN nor infinite. */

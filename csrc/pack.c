@@ -6,13 +6,19 @@
 
 enum { LINE = 64 };
 
-void fm_pack(int bits, const void *rowmajor, int64_t rows, int64_t cols, void *blocks, int64_t block_rows) {
+void fm_pack(int bits, const void *rowmajor, int64_t rows, int64_t cols, void *blocks, int64_t block_rows,
+             double padding) {
     const int64_t size = bits / 8, block = LINE / size;
+    const float narrow = (float)padding;
+    const void *unused = bits == 32 ? (const void *)&narrow : (const void *)&padding;
     for (int64_t c = 0; c < cols; c += block) {
-        const size_t n = (size_t)((cols - c < block ? cols - c : block) * size);
-        const char *from = (const char *)rowmajor + c * size;
+        const int64_t used = (cols - c < block ? cols - c : block) * size;
         char *to = (char *)blocks + (c / block) * block_rows * LINE;
-        for (int64_t r = 0; r < rows; ++r) memcpy(to + r * LINE, from + r * cols * size, n);
+        for (int64_t r = 0; r < block_rows; ++r, to += LINE) {
+            const int64_t n = r < rows ? used : 0;
+            if (n) memcpy(to, (const char *)rowmajor + (r * cols + c) * size, (size_t)n);
+            for (int64_t at = n; at < LINE; at += size) memcpy(to + at, unused, (size_t)size);
+        }
     }
 }
 

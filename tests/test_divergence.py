@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 
+import cases
 import fastmlp as fm
 from fastmlp.callbacks import LambdaCallback
 from small import X, Y, model, weights_of
@@ -70,6 +71,25 @@ def test_a_step_says_that_data_are_not_finite(name, place):
     for _ in range(3):
         with pytest.raises(fm.DivergenceError, match=f"NaN or infinity is in {name}."):
             trainer.step(*data)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("sizes", [(3, 4, 1), (3, 1, 1), (3, 20, 5), (20, 33, 17, 1)])
+def test_parameters_that_are_put_back_after_a_step_are_all_there_is(sizes, dtype):
+    model = fm.MLP(list(sizes), seed=3, dtype=dtype)
+    trainer = fm.Trainer(model, "mse", fm.SGD(lr=0.01))
+    x = cases.inputs(6, sizes[0], dtype=dtype)
+    y = cases.targets("real", 6, sizes[-1], dtype=dtype)
+    trainer.step(x, y)
+    kept, outputs = model.parameters.copy(), model.predict(x)
+    loss = trainer.step(x, y)
+    with pytest.raises(fm.DivergenceError, match=r"is in yb\. The parameters are not fin"):
+        trainer.step(x, y * np.nan)
+    with pytest.raises(fm.DivergenceError, match="The parameters are not finite any more"):
+        trainer.step(x, y)
+    model.parameters.update(kept)
+    np.testing.assert_array_equal(model.predict(x), outputs)
+    assert trainer.step(x, y) == loss
 
 
 def test_divergence_in_a_step_is_said(backend):

@@ -89,6 +89,7 @@ cdef extern from "fastmlp.h" nogil:
     void fm_set_thread_limit(int threads)
     void fm_shuffle32(uint64_t seed, uint64_t epoch, uint32_t n, uint32_t *out)
     void fm_shuffle64(uint64_t seed, uint64_t epoch, uint64_t n, uint64_t *out)
-    void fm_pack(int bits, const void *rowmajor, int64_t rows, int64_t cols, void *blocks, int64_t block_rows)
+    void fm_pack(int bits, const void *rowmajor, int64_t rows, int64_t cols, void *blocks, int64_t block_rows,
+                 double padding)
     void fm_unpack(int bits, const void *blocks, int64_t rows, int64_t cols, int64_t block_rows, void *rowmajor)
     int fm_all_finite(int bits, const void *values, int64_t n)

@@ -24,6 +24,7 @@ def pack(
     blocks: Buffer,
     to: int,
     block_rows: int,
+    padding: float = 0.0,
 ) -> None: ...
 def unpack(
     bits: int,

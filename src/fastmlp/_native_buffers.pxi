@@ -65,10 +65,10 @@ cdef class Buffer:
 
 
 def pack(int bits, Buffer rowmajor, int64_t at, int64_t rows, int64_t cols, Buffer blocks, int64_t to,
-         int64_t block_rows):
-    """Copy a row-major matrix at byte `at` into column blocks of `block_rows` rows at byte `to`."""
+         int64_t block_rows, double padding=0.0):
+    """Copy a row-major matrix at byte `at` into column blocks of `block_rows` rows at byte `to`; fill what is left."""
     _check_extents(bits, rowmajor, at, rows * cols, blocks, to, cols, block_rows)
-    fm_pack(bits, rowmajor.data + at, rows, cols, blocks.data + to, block_rows)
+    fm_pack(bits, rowmajor.data + at, rows, cols, blocks.data + to, block_rows, padding)
 
 
 def unpack(int bits, Buffer blocks, int64_t to, int64_t rows, int64_t cols, int64_t block_rows, Buffer rowmajor,

@@ -258,6 +258,11 @@ class Trainer:
                 given = [(n, np.asarray(b, self.model.dtype)) for n, b in (("xb", xb), ("yb", yb))]
             bad = [name for name, values in given if not all_finite(values)]
             why = f"NaN or infinity is in {' and '.join(bad)}." if bad else self._advice()
+            if not all_finite(self.model.flat_parameters.array()):
+                why += (
+                    " The parameters are not finite any more: put back values that "
+                    "model.parameters.copy() kept, by model.parameters.update()."
+                )
             raise DivergenceError(
                 f"the loss of the step is {loss}, and its update has been made. {why}",
                 epoch=self.optimizer.state_for(self.model).epoch,

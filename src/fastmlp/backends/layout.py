@@ -135,8 +135,7 @@ class Panels:
         self.valid_transposes: frozenset[str] = frozenset()
         self._vector = weakref.ref(vector)
         self.newer = False
-        if padding:
-            np.frombuffer(self.buffer, vector.dtype)[...] = padding
+        self._padding = padding
         vector.resident = self
         vector.touched = True
 
@@ -159,7 +158,10 @@ class Panels:
             )
 
     def refresh(self) -> None:
-        """Take over what may have been written into the flat vector, before panels are read."""
+        """Take over what may have been written into the flat vector, before panels are read.
+
+        Padding becomes what it was, which has become NaN where a gradient was.
+        """
         vector = self._vector()
         if vector is None or not vector.touched:
             return
@@ -173,6 +175,7 @@ class Panels:
                 self.buffer,
                 place.panel,
                 place.block_rows,
+                self._padding,
             )
         self.valid_transposes = frozenset()
         vector.touched = vector.exports > 0
