@@ -83,11 +83,9 @@ cdef class FastPredict:
         cdef Py_buffer view, result
         if type(x) is not np_ndarray or not (out is None or type(out) is np_ndarray):
             return None
-        for vector, panels in zip(self.vectors, self.panels):
-            if vector.touched:
-                if vector.resident is not panels:
-                    return None
-                panels.refresh()
+        for vector in self.vectors:
+            if vector.touched and not self._refreshed():
+                return None
         if not _opened(x, &view):
             return None
         cdef int kind = _element_type(view.format, view.itemsize)
@@ -128,6 +126,15 @@ cdef class FastPredict:
         finally:
             PyBuffer_Release(&view)
         return made
+
+    cdef bint _refreshed(self) except -1:
+        """Bring the panels up to date, if the vectors still have these."""
+        for vector, panels in zip(self.vectors, self.panels):
+            if vector.touched:
+                if vector.resident is not panels:
+                    return False
+                panels.refresh()
+        return True
 
     cdef bint _stands(self, const fm_call *call) noexcept:
         """Whether the rows can be read where they stand."""
@@ -298,8 +305,9 @@ cdef class FastStep:
             for i in range(n_views):
                 PyBuffer_Release(&views[i])
         self.state.step += 1
-        for vector, panels in zip(self.vectors, self.panels):
-            if vector.touched:  # the user has arrays that look into it
+        for i in range(len(self.panels)):
+            panels = self.panels[i]
+            if self.vectors[i].touched:  # the user has arrays that look into it
                 panels.wrote(self.transposes)
             else:
                 panels.newer = True
