@@ -413,6 +413,20 @@ def test_standardize_learns_at_the_first_fit_and_not_again(backend):
     np.testing.assert_allclose(model.states["0.scale"][0], 50 * scale[0], rtol=1e-12)
 
 
+@pytest.mark.parametrize("largest", [1e160, 1.7e308])
+def test_a_variance_beyond_float64_is_refused(largest):
+    model = fm.Sequential([fm.Standardize(), fm.Dense(3)], dtype="float64", seed=0)
+    x = np.where(X > 0, 1.0, [1.0, 1.0, -largest / 1e8, -largest])
+    x[0, 3] = largest
+    for learn in (model.adapt, lambda x: model.fit(x, Y)):
+        with pytest.raises(ValueError, match=r"variance of column [23] is beyond float64"):
+            learn(x)
+    np.testing.assert_array_equal(model.states["0.scale"], 1)
+    np.testing.assert_array_equal(model.states["0.mean"], 0)
+    model.fit(X, Y)  # it learns from the first data that can be learned from
+    np.testing.assert_allclose(model.states["0.scale"], X.std(axis=0, dtype="f8"), rtol=1e-12)
+
+
 def test_standardized_inputs_have_mean_zero_and_deviation_one(backend):
     identity = fm.Dense(4, bias=False, initializer=lambda shape, rng: np.eye(4))
     model = fm.Sequential([fm.Standardize(), identity], dtype="float64")

@@ -342,7 +342,7 @@ class Network:
         Raises
         ------
         TypeError, ValueError
-            If `x` is refused.
+            If `x` is refused, or varies by so much that its variance is beyond float64.
         """
         x = check_inputs(x, self.input_size)
         check_finite("x", x, self.dtype)
@@ -358,6 +358,10 @@ class Network:
 
     def learn(self, moments: Moments) -> None:
         """Give the moments of the training data to the layers that learn from them."""
+        wild = ~np.isfinite(moments.deviation)
+        if wild.any():
+            column = wild.argmax()
+            raise ValueError(f"the variance of column {column} is beyond float64: scale it down")
         states = self.states
         for index, layer in enumerate(self.layers):
             if layer.learns:

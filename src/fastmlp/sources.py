@@ -329,7 +329,8 @@ class Moments:
 
     Chunks are merged by the rule of T. Chan, G. Golub and R. LeVeque (1979), "Updating formulae
     and a pairwise algorithm for computing sample variances". Values are taken relative to the
-    first row, so that a column that does not vary has a deviation of exactly zero.
+    first row, so that a column that does not vary has a deviation of exactly zero. One whose
+    squares overflow has none that is finite.
     """
 
     def __init__(self, columns: int):
@@ -338,6 +339,7 @@ class Moments:
         self._mean = np.zeros(columns)
         self._squares = np.zeros(columns)
 
+    @np.errstate(over="ignore", invalid="ignore")
     def add(self, x: np.ndarray) -> None:
         """Take in the rows of `x`, shape (n, columns)."""
         step = max(_CHUNK // max(x.shape[1], 1), 1)
