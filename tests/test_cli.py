@@ -132,6 +132,21 @@ class TestTables:
         model = fm.load("far.safetensors")
         assert model.evaluate(x, y, metrics=["r2"])["r2"] > 0.95  # in the units of the targets
 
+    @pytest.mark.parametrize(
+        ("mean", "deviation", "dtype"),
+        [(1.7e9, 100, "float32"), (1e-30, 1e-39, "float32"), (1e15, 0.5, "float64")],
+    )
+    def test_values_that_the_outputs_would_round(self, capsys, folder, mean, deviation, dtype):
+        # They were learned standardized, and said to be right; the saved model rounded them.
+        x = np.random.default_rng(0).normal(size=(60, 2))
+        np.savez(folder / "near.npz", x=x, y=np.column_stack([x[:, 0], mean + deviation * x[:, 1]]))
+        assert cli.main(["train", "near.npz", "--dtype", dtype]) == 1
+        assert f"too close together for {dtype}" in capsys.readouterr().err
+        assert not Path("near.safetensors").exists()
+        # One that does not vary is what the bias says.
+        np.savez(folder / "near.npz", x=x, y=np.column_stack([x[:, 0], np.full(60, mean)]))
+        train(capsys, "near.npz", "--dtype", dtype, "--epochs", 1)
+
     def test_values_that_are_not_finite_are_named(self, capsys, folder):
         np.savez(folder / "nan.npz", x=np.ones((9, 2)), y=np.full(9, np.nan))
         assert cli.main(["train", "nan.npz"]) == 1

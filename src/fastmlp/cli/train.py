@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     import argparse
     from typing import Any
 
+    import numpy as np
+
     from ..history import History
 
 # Losses whose values are learned standardized: a network starts near 0 ± 1, far from prices.
@@ -87,8 +89,10 @@ def run(options: argparse.Namespace) -> None:
     if not classes and recipe.loss in IN_DEVIATIONS and recipe.output_activation == "identity":
         Evaluator(model, loss).check(x, y)
         units = Sequential([Standardize()], dtype="float64")
-        units.adapt(y.reshape(len(y), -1))
-        y, y_test = (units.predict(part.reshape(len(part), -1)) for part in (y, y_test))
+        y, y_test = (part.reshape(len(part), -1) for part in (y, y_test))
+        units.adapt(y)
+        _check_spread(y, units.states["0.mean"], units.states["0.scale"], model.dtype)
+        y, y_test = units.predict(y), units.predict(y_test)
     metric = "accuracy" if classes else "r2"
     kind = f", {classes} classes" if classes else ""
     sizes = "-".join(str(size) for size in (x.shape[1], *recipe.hidden, outputs))
@@ -211,6 +215,19 @@ def _layers(recipe: Recipe, outputs: int, standardize: bool) -> list[Any]:
     first = [Standardize()] if standardize else []
     hidden = [Dense(units, recipe.activation) for units in recipe.hidden]
     return [*first, *hidden, Dense(outputs, recipe.output_activation)]
+
+
+def _check_spread(y: np.ndarray, mean: np.ndarray, scale: np.ndarray, dtype: np.dtype) -> None:
+    """Refuse values that are well learned standardized, but that the model's dtype would round."""
+    import numpy as np
+
+    info = np.finfo(dtype)
+    for column in np.flatnonzero((y != y[0]).any(axis=0)):
+        if scale[column] < 10 * max(abs(mean[column]) * info.eps, info.tiny):
+            raise ValueError(
+                f"the targets {mean[column]:.4g} ± {scale[column]:.4g} are too close together for "
+                f"{dtype}: subtract their mean, or give --dtype float64"
+            )
 
 
 def _print_epochs(history: History, metric: str, samples: int) -> None:
