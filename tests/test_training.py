@@ -487,6 +487,16 @@ def test_what_a_trainer_is_made_from_stays():
     np.testing.assert_array_equal(model.parameters["0.weight"], before["0.weight"])
 
 
+@pytest.mark.parametrize("size", [0, -1, 2.5, True, "all", [8]])
+def test_a_batch_size_set_later_is_checked(size):
+    trainer = fm.Trainer(model(), batch_size=8)
+    with pytest.raises((TypeError, ValueError), match="batch_size"):
+        trainer.batch_size = size
+    assert trainer.batch_size == 8
+    trainer.batch_size = "full"
+    assert trainer.epoch(X, Y) == pytest.approx(model().evaluate(X, Y)["loss"], rel=1e-6)
+
+
 def test_repr_of_a_trainer_says_what_it_trains():
     text = repr(fm.Trainer(model(), "mse", fm.SGD(lr=0.5), batch_size=None))
     assert "loss=MSE()" in text

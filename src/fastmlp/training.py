@@ -61,7 +61,7 @@ class Trainer:
     optimizer : str or Optimizer
         Its state belongs to the pair of it and this model.
     batch_size : int, None or "full"
-        Rows of a mini-batch; None or "full": all rows.
+        Rows of a mini-batch; None or "full": all rows. It may be set anew between epochs.
     threads : int, optional
         Exactly so many; by default as many as serve. The result does not depend on it.
     l1, l2 : float
@@ -163,6 +163,8 @@ class Trainer:
                 f"{name} of a Trainer cannot be changed: make a new Trainer, which goes on where "
                 "this one is if it has the same model and optimizer"
             )
+        if name == "batch_size":
+            value = _check_batch_size(value)
         super().__setattr__(name, value)
 
     def __getstate__(self) -> dict[str, Any]:
