@@ -80,6 +80,15 @@ def _plain_text(
         lines[k] = "".join(parts)
 
 
+def _one_by_one(
+    app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]
+) -> None:
+    """Give each of two attributes that are described together an entry, as napoleon does not."""
+    entry = re.compile(r"^(\w+), (\w+) : (.*(?:\n +.*)*)", re.MULTILINE)
+    lines[:] = entry.sub(r"\1 : \3\n\2 : \3", "\n".join(lines)).split("\n")
+
+
 def setup(app: Sphinx) -> None:
     """Connect with Sphinx; before napoleon, whose priority is the usual 500."""
-    app.connect("autodoc-process-docstring", _plain_text, priority=400)
+    app.connect("autodoc-process-docstring", _one_by_one, priority=400)
+    app.connect("autodoc-process-docstring", _plain_text, priority=410)

@@ -92,6 +92,12 @@ def given(code):
     return names
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_page_has_a_title(page):
+    title, line = page.read_text("utf-8").splitlines()[:2]
+    assert line == "=" * len(title)
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_pages(page, monkeypatch):
     # Graphviz need not be there.

@@ -262,7 +262,7 @@ class Network:
 
     @property
     def parameters(self) -> Parameters:
-        """Live arrays of the parameters by name: "0.weight" (n_in, n_out), "0.bias" (n_out,)."""
+        """Live arrays of the parameters by name, "0.weight" (n_in, n_out), "0.bias" (n_out,)."""
         return Parameters(self.parameter_specs, self.flat_parameters)
 
     @property

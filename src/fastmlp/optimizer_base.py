@@ -236,7 +236,7 @@ class Optimizer:
 
     @property
     def learning_rate(self) -> Any:
-        """Keras' name of `lr`: refused, for an attribute that nobody reads would change nothing."""
+        """Keras' name of `lr`, refused, for an attribute that nobody reads would change nothing."""
         raise AttributeError(f"{type(self).__name__} has no learning_rate: it is called lr")
 
     @learning_rate.setter

@@ -96,7 +96,7 @@ class SearchResult:
 
     @property
     def table(self) -> list[dict[str, Any]]:
-        """One row per trial: parameters, "score", "std" over the splits, "rank", "seconds"."""
+        """One row per trial, with parameters, "score", "std" over the splits, "rank", "seconds"."""
         rows = []
         for params, scores, rank, made in zip(
             self.params, self.scores, self._ranks, self.histories, strict=True

@@ -104,7 +104,7 @@ class FullBatchOptimizer(Optimizer):
     """
 
     full_batch = True
-    #: Threads that compute loss and gradient, where nobody says how many; None: as many as serve.
+    #: Threads that compute loss and gradient where nobody says how many; None for as many as serve.
     evaluation_threads: int | None = None
     #: Trained parameters of a model at most.
     most_parameters: float = math.inf

@@ -172,7 +172,7 @@ class Node:
 
     @property
     def T(self) -> Node:
-        """The transpose: all axes reversed."""
+        """The transpose, all axes reversed."""
         return apply("transpose", self, axes=None)
 
     def named(self, name: str) -> Node:

@@ -26,7 +26,7 @@ class Dense(Layer):
     units : int
         Number of outputs.
     activation : str or Activation
-        f. "softmax" makes sense in the last layer.
+        f; "softmax" makes sense in the last layer.
     bias : bool
         Whether b is added.
     initializer : str or callable, optional
