@@ -15,6 +15,7 @@ import pytest
 import cases
 import fastmlp as fm
 from fastmlp import _native
+from fastmlp.backends.bound import Programs
 from fastmlp.callbacks import Callback, LambdaCallback
 from fastmlp.spans import Spans
 from small import ROWS, X, Y, batches, model, weights_of
@@ -502,3 +503,64 @@ def test_repr_of_a_trainer_says_what_it_trains():
     assert "loss=MSE()" in text
     assert "lr=0.5" in text
     assert "batch_size=None" in text
+
+
+class Watched:
+    """A program whose runs another thread looks into."""
+
+    def __init__(self, program, look):
+        self.program, self.look = program, look
+
+    def run(self, *args, **kwargs):
+        result = self.program.run(*args, **kwargs)
+        self.look()
+        return result
+
+
+@pytest.mark.parametrize("held", [False, True], ids=["in passing", "held"])
+def test_looking_into_a_training_does_not_undo_it(monkeypatch, held):
+    networks = [model(), model()]
+    watched = networks[1]
+    arrays = list(watched.parameters.values()) if held else []
+    x, y = X[:48], Y[:48]
+    networks[0].fit(x, y, epochs=3, batch_size=8, seed=1)
+
+    def look():
+        watched.parameters["0.weight"].sum()
+        watched.predict(X[:5])
+
+    training = Programs.training
+    monkeypatch.setattr(
+        Programs, "training", lambda *args: (training(*args)[0], Watched(training(*args)[1], look))
+    )
+    watched.fit(x, y, epochs=3, batch_size=8, seed=1)
+    np.testing.assert_array_equal(*(network.flat_parameters.array() for network in networks))
+    for array, values in zip(arrays, watched.parameters.values(), strict=False):
+        np.testing.assert_array_equal(array, values)
+
+
+@pytest.mark.parametrize("held", [False, True], ids=["in passing", "held"])
+def test_looking_into_steps_does_not_undo_them(held):
+    rng = np.random.default_rng(1)
+    x = rng.standard_normal((256, 128), np.float32)
+    found, arrays = [], []
+    for looks in (False, True):
+        network = fm.MLP([128, 256, 256, 1], seed=1)
+        arrays += network.parameters.values() if held else []
+        trainer = fm.Trainer(network, "mse", "adam", threads=1)
+        done = threading.Event()
+
+        def look(network=network, done=done):
+            while not done.wait(1e-4):
+                network.parameters["0.weight"].sum()
+                network.predict(x[:2])
+
+        watcher = threading.Thread(target=look)
+        if looks:
+            watcher.start()
+        found.append([trainer.step(x, x[:, :1]) for _ in range(60)])
+        done.set()
+        if looks:
+            watcher.join()
+        assert trainer._fast_steps
+    assert found[0] == found[1]

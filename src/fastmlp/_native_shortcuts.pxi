@@ -297,6 +297,8 @@ cdef class FastStep:
             call.losses = &loss
             call.seed, call.step = self.seed, self.state.step
             if self.release:
+                for panels in self.panels:
+                    panels.changing = True
                 with nogil:
                     fm_run(&self.program.program, &call)
             else:
@@ -305,12 +307,11 @@ cdef class FastStep:
             for i in range(n_views):
                 PyBuffer_Release(&views[i])
         self.state.step += 1
-        for i in range(len(self.panels)):
-            panels = self.panels[i]
-            if self.vectors[i].touched:  # the user has arrays that look into it
+        for panels in self.panels:
+            panels.newer, panels.changing = True, False
+        for vector, panels in zip(self.vectors, self.panels):
+            if vector.touched:  # the user has arrays that look into it
                 panels.wrote(self.transposes)
-            else:
-                panels.newer = True
         return loss
 
     cdef bint _renewed(self) except -1:

@@ -168,9 +168,9 @@ class FlatVector:
         return self._export(offset, math.prod(shape)).reshape(shape)
 
     def _export(self, offset: int, count: int) -> np.ndarray:
+        self.touched = True  # before, so that a training that ends meanwhile pulls as well
         if self.resident is not None:
             self.resident.pull()
-        self.touched = True
         # An array made by frombuffer keeps its export of the buffer; ndarray(buffer=…) would not.
         return np.frombuffer(
             self.buffer, dtype=self.dtype, count=count, offset=offset * self.dtype.itemsize

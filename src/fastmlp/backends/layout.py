@@ -3,7 +3,8 @@
 Users and files see one flat row-major vector; kernels want column blocks of one cache line, with
 rows and columns rounded up to whole blocks (see csrc/plan.h). `Panels` holds such a copy of a
 `FlatVector`, knows which of the two is newer, and copies only when somebody looks: while nobody
-holds an array of the flat vector, training touches the panels alone.
+holds an array of the flat vector, training touches the panels alone. Other Python threads may look
+at the vector, and predict, while a program changes the panels: then nothing is taken over from it.
 """
 
 from __future__ import annotations
@@ -124,6 +125,8 @@ class Panels:
         Weights whose transposed panels are in step.
     newer : bool
         Whether the panels hold newer values than the flat vector.
+    changing : bool
+        Whether a program is changing the panels just now.
     """
 
     def __init__(self, vector: FlatVector, layout: Layout, padding: float = 0.0):
@@ -135,6 +138,7 @@ class Panels:
         self.valid_transposes: frozenset[str] = frozenset()
         self._vector = weakref.ref(vector)
         self.newer = False
+        self.changing = False
         self._padding = padding
         vector.resident = self
         vector.touched = True
@@ -144,7 +148,6 @@ class Panels:
         vector = self._vector()
         if not self.newer or vector is None:
             return
-        self.newer = False
         for place in self.layout.places.values():
             _native.unpack(
                 self.layout.bits,
@@ -156,6 +159,7 @@ class Panels:
                 vector.buffer,
                 place.flat,
             )
+        self.newer = False
 
     def refresh(self) -> None:
         """Take over what may have been written into the flat vector, before panels are read.
@@ -166,6 +170,8 @@ class Panels:
         if vector is None or not vector.touched:
             return
         for place in self.layout.places.values():
+            if self.newer or self.changing:  # another thread may have begun that meanwhile
+                return
             _native.pack(
                 self.layout.bits,
                 vector.buffer,
@@ -185,9 +191,8 @@ class Panels:
         vector = self._vector()
         self.newer = True
         self.valid_transposes &= maintained
-        if vector is not None and vector.exports > 0:
+        if vector is not None and vector.touched:  # also if nobody holds an array any more
             self.pull()
-            vector.touched = True
 
     def copy_into(self, copy: np.ndarray) -> None:
         """Copy the panels out, for `restore`."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import time
+from contextlib import contextmanager
 from functools import lru_cache, partial
 from math import inf
 from typing import TYPE_CHECKING
@@ -37,7 +38,7 @@ from fastmlp.loss_base import Loss
 from fastmlp.plan import build
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable
+    from collections.abc import Callable, Hashable, Iterator
     from typing import Any
 
     from fastmlp.backends.lowering import Lowered
@@ -373,41 +374,52 @@ class Executor(BaseExecutor):
         programs, rest, full = self._lower_training(source, rows), None, source.n // rows
         if source.n % rows and last > full:  # an epoch ends in between, or before
             rest = self._lower_training(source, source.n % rows)
-        lowering = programs.lowering
         weight = _weights(source)
         tuner = self._tuner(programs, last - first == 1)
         done = first
-        while done < last:
-            left = last - done
-            if rest is not None and not tuner.settled:
-                left = min(left, full - done % (full + 1))  # the rest would be no fair trial
-            (threads, strategy), count, budget = tuner.turn(left) if left else (tuner.best, 1, 0.0)
-            ends = rest is not None and done + count > full
-            begun, start = done, time.perf_counter()
-            done = programs.training(threads, strategy)[1].run(
-                (source.x, source.y, weight),
-                order=order,
-                first=begun,
-                last=begun + count,
-                hyper=hyper[begun - first :],
-                losses=losses,
-                rest=rest.training(threads, strategy)[1] if ends else None,
-                epoch_rows=source.n,
-                seed=self.seed,
-                step=step + begun - first,
-                budget=budget,
-            )
-            if left:
-                tuner.report(done - begun, time.perf_counter() - start)
-        panels_of(self.model.flat_parameters, self._layouts.parameters).wrote(lowering.maintained)
-        for vector in self.optimizer.state_for(self.model).vectors().values():
-            vector.resident.wrote()
-        self._wrote_states(programs)
+        with self._changing(programs.lowering):
+            while done < last:
+                left = last - done
+                if rest is not None and not tuner.settled:
+                    left = min(left, full - done % (full + 1))  # the rest would be no fair trial
+                (threads, strategy), count, budget = (
+                    tuner.turn(left) if left else (tuner.best, 1, 0.0)
+                )
+                ends = rest is not None and done + count > full
+                begun, start = done, time.perf_counter()
+                done = programs.training(threads, strategy)[1].run(
+                    (source.x, source.y, weight),
+                    order=order,
+                    first=begun,
+                    last=begun + count,
+                    hyper=hyper[begun - first :],
+                    losses=losses,
+                    rest=rest.training(threads, strategy)[1] if ends else None,
+                    epoch_rows=source.n,
+                    seed=self.seed,
+                    step=step + begun - first,
+                    budget=budget,
+                )
+                if left:
+                    tuner.report(done - begun, time.perf_counter() - start)
         self._last = programs
 
-    def _wrote_states(self, programs: Programs) -> None:
-        if programs.lowering.changes_states:
-            panels_of(self.model.flat_states, self._layouts.states).wrote()
+    @contextmanager
+    def _changing(self, lowering: Lowering) -> Iterator[None]:
+        """Let a training step change the panels of parameters, slots and states."""
+        parameters = panels_of(self.model.flat_parameters, self._layouts.parameters)
+        states = panels_of(self.model.flat_states, self._layouts.states)
+        parameters.changing = True
+        states.changing = lowering.changes_states
+        try:
+            yield
+        finally:
+            parameters.changing = states.changing = False
+            parameters.wrote(lowering.maintained)
+            for vector in self.optimizer.state_for(self.model).vectors().values():
+                vector.resident.wrote()
+            if lowering.changes_states:
+                states.wrote()
 
     def program(self) -> tuple[Lowering, _native.Program, tuple[int, str], dict[str, int]]:
         """Return the program of the mini-batches trained last, its parts, and the memory in use.
@@ -459,10 +471,8 @@ class Executor(BaseExecutor):
         if lowering.backward:
             sources = (None, None, None, grad)
             use, steps = "backward and update", lambda: lowering.backward
-            self._run_once(programs, use, steps, sources, hyper=hyper, **place)
-        panels_of(self.model.flat_parameters, self._layouts.parameters).wrote(lowering.maintained)
-        for vector in state.vectors().values():
-            vector.resident.wrote()
+            with self._changing(lowering):
+                self._run_once(programs, use, steps, sources, hyper=hyper, **place)
         state.step += 1
         return value
 
@@ -620,7 +630,8 @@ class Executor(BaseExecutor):
         lowering = programs.lowering
         out = np.empty((len(x), lowering.plan.output.cols), self.model.dtype)
         self._run_once(programs, "forward", lowering.predict_steps, (x,), out=out, **place)
-        self._wrote_states(programs)
+        if lowering.changes_states:
+            panels_of(self.model.flat_states, self._layouts.states).wrote()
         return out
 
     def backward(self, grad: np.ndarray, input_gradient: bool = True) -> np.ndarray | None:
