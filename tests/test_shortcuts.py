@@ -384,3 +384,19 @@ def test_a_rate_of_the_epoch_is_heeded():
             expected.append(other.step(X, X))
         assert trainer.epoch(X, X) == other.epoch(X, X)
     assert losses == expected
+
+
+def test_an_average_begun_afresh_is_heeded():
+    found = []
+    for by_the_general_way in (False, True):
+        model, optimizer = fm.MLP([5, 7, 5], seed=1), fm.SGD(0.01)
+        averaging, other = (fm.Trainer(model, "mse", optimizer, ema=ema) for ema in (0.9, None))
+        for trainer in (averaging, other, averaging):
+            for _ in range(40):
+                if by_the_general_way:
+                    trainer._fast_steps = []
+                trainer.step(X, X)
+            with averaging.averaged_weights():
+                found.append(model.flat_parameters.array().copy())
+    for ours, others in zip(found[:3], found[3:], strict=True):
+        np.testing.assert_array_equal(ours, others)

@@ -224,7 +224,8 @@ cdef class FastStep:
     renew : callable
         Brings the panels up to date.
     optimizer, state
-        The step is right as long as the optimizer's version is the one seen now, and so is the user's thread limit.
+        The step is right as long as the optimizer's version and the state's moving average are those seen now, and so
+        is the user's thread limit.
     hyper : float64 array (steps, scalars)
         Of the steps from `first_step` on.
     first_step, seed : int
@@ -239,7 +240,7 @@ cdef class FastStep:
 
     cdef readonly Program program
     cdef tuple vectors, panels
-    cdef object model, revision, optimizer, state, version, hyper, transposes, renew
+    cdef object model, revision, optimizer, state, average, version, hyper, transposes, renew
     cdef Py_buffer rows
     cdef int64_t first_step
     cdef uint64_t seed
@@ -254,7 +255,8 @@ cdef class FastStep:
                  check):
         self.program, self.vectors, self.panels, self.renew = program, vectors, panels, renew
         self.model, self.revision = model, model.revision
-        self.optimizer, self.state, self.version = optimizer, state, optimizer.version
+        self.optimizer, self.version = optimizer, optimizer.version
+        self.state, self.average = state, state.average
         self.transposes = panels[0].valid_transposes
         self.first_step = first_step
         self.seed = seed
@@ -278,7 +280,8 @@ cdef class FastStep:
                 or (sample_weight is None) != (self.program.columns[2] < 0)
                 or not (sample_weight is None or type(sample_weight) is np_ndarray)
                 or self.optimizer.version != self.version or self.model.revision != self.revision
-                or self.model.seed != self.seed or fm_thread_limit() != self.limit or not self._renewed()):
+                or self.model.seed != self.seed or self.state.average is not self.average
+                or fm_thread_limit() != self.limit or not self._renewed()):
             return None
         memset(&call, 0, sizeof(call))
         try:
