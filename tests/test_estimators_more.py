@@ -436,6 +436,18 @@ def test_moving_average(digits, early_stopping):
     assert not np.array_equal(averages[-1], places[-1])
 
 
+def test_the_penalty_goes_with_the_batch_size_of_each_call(curve):
+    def model():
+        solver = optimizers.RMSprop(0.01)
+        return quick_regressor(solver=solver, alpha=10.0, batch_size=300, shuffle=False)
+
+    changed, again = model().partial_fit(*curve), model().partial_fit(*curve)
+    again.__dict__.pop("_training")  # its programs, which are made anew
+    for each in (changed, again):
+        each.set_params(batch_size=50).partial_fit(*curve)
+    np.testing.assert_array_equal(changed.coefs_[0], again.coefs_[0])
+
+
 def test_a_moving_average_goes_on_after_pickling(digits):
     x, y = digits
     one = quick(ema=0.9).partial_fit(x, y, classes=np.unique(y))

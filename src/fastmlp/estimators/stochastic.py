@@ -96,7 +96,9 @@ class StochasticMixin:
     def _epochs(self, loss: Loss) -> Epochs:
         """Return what trains epochs: the one of the last call, if it still fits."""
         model, optimizer, threads = self.model_, self._optimizer, self._threads()
+        size = _AUTO_BATCH if self.batch_size == "auto" else self.batch_size
         around = {name: getattr(self, name) for name in AROUND_UPDATES}
+        around["l2"] = 0.0 if isinstance(optimizer, (SGD, Adam)) else self.alpha / size
         kept = self.__dict__.get("_training")
         if kept is not None and kept.alpha == self.alpha:
             made = kept.trainer
@@ -104,9 +106,7 @@ class StochasticMixin:
             same = same and all(getattr(made, name) == around[name] for name in around)
             if same and made.threads == threads:
                 return kept
-        size = _AUTO_BATCH if self.batch_size == "auto" else self.batch_size
-        l2 = 0.0 if isinstance(optimizer, (SGD, Adam)) else self.alpha / size
-        trainer = Trainer(model, loss, optimizer, size, threads=threads, l2=l2, **around)
+        trainer = Trainer(model, loss, optimizer, size, threads=threads, **around)
         self._training = Epochs(trainer, self.alpha)
         return self._training
 
