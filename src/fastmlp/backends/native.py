@@ -248,7 +248,7 @@ class Executor(BaseExecutor):
         if now - self._limit_seen > _LIMIT_HOLDS or told != self._limit_set:
             limit = (self.share or get_num_threads)()
             if limit != self._limit:
-                for programs in self._cache.values():
+                for programs in tuple(self._cache.values()):  # others may predict at the same time
                     programs.tuners.clear()
             self._limit, self._limit_set, self._limit_seen = limit, told, now
         return self._limit
