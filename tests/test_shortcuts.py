@@ -316,6 +316,16 @@ def test_the_shortest_way_is_taken(monkeypatch):
                 assert np.isfinite(trainer.step(*batch)), name
 
 
+def test_the_shortest_way_is_taken_with_arrays_in_hand(monkeypatch):
+    trainer = stepper("values")
+    arrays = list(trainer.model.parameters.values())
+    warm(trainer, [(X, X)])
+    monkeypatch.setattr(trainer, "_step", None)
+    before = [array.copy() for array in arrays]
+    trainer.step(X, X)
+    assert not any(np.array_equal(*both) for both in zip(arrays, before, strict=True))
+
+
 @pytest.mark.parametrize(
     ("name", "bad", "error", "words"),
     [

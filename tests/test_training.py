@@ -539,28 +539,49 @@ def test_looking_into_a_training_does_not_undo_it(monkeypatch, held):
         np.testing.assert_array_equal(array, values)
 
 
+@pytest.fixture
+def eager_threads():
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    yield
+    sys.setswitchinterval(before)
+
+
+def squares(y_hat, y):
+    error = y_hat - y
+    return float((error * error).mean()), 2 * error / error.size
+
+
 @pytest.mark.parametrize("held", [False, True], ids=["in passing", "held"])
-def test_looking_into_steps_does_not_undo_them(held):
-    rng = np.random.default_rng(1)
-    x = rng.standard_normal((256, 128), np.float32)
+@pytest.mark.parametrize("units", [8, 256])  # with the lock of Python held, and without
+@pytest.mark.parametrize("loss", ["mse", squares])
+def test_looking_into_steps_does_not_undo_them(eager_threads, loss, units, held):
+    x = np.random.default_rng(1).standard_normal((256, 16), np.float32)
     found, arrays = [], []
     for looks in (False, True):
-        network = fm.MLP([128, 256, 256, 1], seed=1)
-        arrays += network.parameters.values() if held else []
-        trainer = fm.Trainer(network, "mse", "adam", threads=1)
+        layers = [fm.Dense(units, "relu"), fm.BatchNorm(), fm.Dense(units, "tanh"), fm.Dense(1)]
+        network = fm.Sequential(layers, 16, seed=1)
+        arrays += [*network.parameters.values(), *network.states.values()] if held else []
+        trainer = fm.Trainer(network, loss, "adam", threads=1)
         done = threading.Event()
 
-        def look(network=network, done=done):
-            while not done.wait(1e-4):
-                network.parameters["0.weight"].sum()
+        def read(network=network, done=done):
+            while not done.is_set():
+                for values in (network.parameters, network.states):
+                    values.copy()
+
+        def predict(network=network, done=done):
+            while not done.is_set():
                 network.predict(x[:2])
 
-        watcher = threading.Thread(target=look)
-        if looks:
+        watchers = [threading.Thread(target=look) for look in (read, predict, predict)]
+        for watcher in watchers if looks else []:
             watcher.start()
-        found.append([trainer.step(x, x[:, :1]) for _ in range(60)])
+        losses = [trainer.step(x, x[:, :1]) for _ in range(60)]
         done.set()
-        if looks:
+        for watcher in watchers if looks else []:
             watcher.join()
-        assert trainer._fast_steps
-    assert found[0] == found[1]
+        assert bool(trainer._fast_steps) == (loss == "mse")
+        found.append([losses, weights_of(network), network.flat_states.array().copy()])
+    for ours, others in zip(*found, strict=True):
+        np.testing.assert_array_equal(ours, others)

@@ -299,9 +299,9 @@ cdef class FastStep:
             call.hyper = <const double *>self.rows.buf + ahead * (self.rows.strides[0] // 8)
             call.losses = &loss
             call.seed, call.step = self.seed, self.state.step
+            for panels in self.panels:
+                panels.changing = True
             if self.release:
-                for panels in self.panels:
-                    panels.changing = True
                 with nogil:
                     fm_run(&self.program.program, &call)
             else:
@@ -311,10 +311,14 @@ cdef class FastStep:
                 PyBuffer_Release(&views[i])
         self.state.step += 1
         for panels in self.panels:
-            panels.newer, panels.changing = True, False
-        for vector, panels in zip(self.vectors, self.panels):
-            if vector.touched:  # the user has arrays that look into it
-                panels.wrote(self.transposes)
+            panels.newer = True
+        try:
+            for vector, panels in zip(self.vectors, self.panels):
+                if vector.touched:  # the user has arrays that look into it
+                    panels.wrote(self.transposes)
+        finally:
+            for panels in self.panels:
+                panels.changing = False
         return loss
 
     cdef bint _renewed(self) except -1:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -137,9 +138,11 @@ class FlatVector:
         Who holds newer values, if anybody does.
     touched : bool
         Set when an array is handed out: the values may have been written since.
+    lock : RLock
+        Held by who copies between this vector and its resident, or makes another one its resident.
     """
 
-    __slots__ = ("__weakref__", "buffer", "dtype", "resident", "size", "touched")
+    __slots__ = ("__weakref__", "buffer", "dtype", "lock", "resident", "size", "touched")
 
     def __init__(self, size: int, dtype: np.dtype | str):
         self.size = size
@@ -147,6 +150,7 @@ class FlatVector:
         self.buffer = _native.Buffer(max(size, 1) * self.dtype.itemsize)
         self.resident: Resident | None = None
         self.touched = True
+        self.lock = threading.RLock()
 
     def __repr__(self) -> str:
         return f"FlatVector({self.size}, {self.dtype.name!r})"

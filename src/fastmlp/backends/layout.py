@@ -137,6 +137,7 @@ class Panels:
         self.transposed = _native.Buffer(max(layout.transposed_nbytes, LINE))
         self.valid_transposes: frozenset[str] = frozenset()
         self._vector = weakref.ref(vector)
+        self._copying = vector.lock
         self.newer = False
         self.changing = False
         self._padding = padding
@@ -148,18 +149,21 @@ class Panels:
         vector = self._vector()
         if not self.newer or vector is None:
             return
-        for place in self.layout.places.values():
-            _native.unpack(
-                self.layout.bits,
-                self.buffer,
-                place.panel,
-                place.rows,
-                place.cols,
-                place.block_rows,
-                vector.buffer,
-                place.flat,
-            )
-        self.newer = False
+        with self._copying:
+            if not self.newer:  # another thread has done it
+                return
+            for place in self.layout.places.values():
+                _native.unpack(
+                    self.layout.bits,
+                    self.buffer,
+                    place.panel,
+                    place.rows,
+                    place.cols,
+                    place.block_rows,
+                    vector.buffer,
+                    place.flat,
+                )
+            self.newer = False
 
     def refresh(self) -> None:
         """Take over what may have been written into the flat vector, before panels are read.
@@ -169,30 +173,32 @@ class Panels:
         vector = self._vector()
         if vector is None or not vector.touched:
             return
-        for place in self.layout.places.values():
-            if self.newer or self.changing:  # another thread may have begun that meanwhile
-                return
-            _native.pack(
-                self.layout.bits,
-                vector.buffer,
-                place.flat,
-                place.rows,
-                place.cols,
-                self.buffer,
-                place.panel,
-                place.block_rows,
-                self._padding,
-            )
-        self.valid_transposes = frozenset()
-        vector.touched = vector.exports > 0
+        with self._copying:
+            for place in self.layout.places.values():
+                if self.newer or self.changing:  # which another thread may just have begun
+                    return
+                _native.pack(
+                    self.layout.bits,
+                    vector.buffer,
+                    place.flat,
+                    place.rows,
+                    place.cols,
+                    self.buffer,
+                    place.panel,
+                    place.block_rows,
+                    self._padding,
+                )
+            self.valid_transposes = frozenset()
+            vector.touched = vector.exports > 0
 
     def wrote(self, maintained: Set[str] = frozenset()) -> None:
         """Note that a program changed the panels, and kept the transposed `maintained` in step."""
         vector = self._vector()
-        self.newer = True
-        self.valid_transposes &= maintained
-        if vector is not None and vector.touched:  # also if nobody holds an array any more
-            self.pull()
+        with self._copying:
+            self.newer = True
+            self.valid_transposes &= maintained
+            if vector is not None and vector.touched:  # also if nobody holds an array any more
+                self.pull()
 
     def copy_into(self, copy: np.ndarray) -> None:
         """Copy the panels out, for `restore`."""
@@ -200,8 +206,9 @@ class Panels:
 
     def restore(self, copy: np.ndarray | int) -> None:
         """Put back what `copy_into` copied, or zeros."""
-        np.copyto(np.frombuffer(self.buffer, np.uint8), copy)
-        self.wrote()
+        with self._copying:
+            np.copyto(np.frombuffer(self.buffer, np.uint8), copy)
+            self.wrote()
 
 
 def panels_of(vector: FlatVector, layout: Layout, padding: float = 0.0) -> Panels:

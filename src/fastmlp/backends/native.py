@@ -38,7 +38,7 @@ from fastmlp.loss_base import Loss
 from fastmlp.plan import build
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Iterator
+    from collections.abc import Callable, Hashable, Iterator, Set
     from typing import Any
 
     from fastmlp.backends.lowering import Lowered
@@ -126,13 +126,17 @@ class Executor(BaseExecutor):
         """The layouts, which all executors of a model share."""
         model = self.model
         if self._layouts is None or self._layouts.revision != model.revision:
-            resident = model.flat_parameters.resident
             layouts = _Layouts(model)
-            if isinstance(resident, Panels) and resident.layout.places == layouts.parameters.places:
-                layouts.parameters = resident.layout
-            resident = model.flat_states.resident
-            if isinstance(resident, Panels) and resident.layout.places == layouts.states.places:
-                layouts.states = resident.layout
+            with model.flat_parameters.lock:  # others, in other threads, find what the first made
+                resident = model.flat_parameters.resident
+                places = layouts.parameters.places
+                if isinstance(resident, Panels) and resident.layout.places == places:
+                    layouts.parameters = resident.layout
+                resident = model.flat_states.resident
+                if isinstance(resident, Panels) and resident.layout.places == layouts.states.places:
+                    layouts.states = resident.layout
+                panels_of(model.flat_parameters, layouts.parameters)
+                panels_of(model.flat_states, layouts.states, padding=1.0)
             self._layouts = layouts
             self._cache.clear()
             self._predictions.clear()
@@ -377,7 +381,8 @@ class Executor(BaseExecutor):
         weight = _weights(source)
         tuner = self._tuner(programs, last - first == 1)
         done = first
-        with self._changing(programs.lowering):
+        lowering = programs.lowering
+        with self._changing(self._changed_by(lowering), lowering.maintained):
             while done < last:
                 left = last - done
                 if rest is not None and not tuner.settled:
@@ -405,21 +410,24 @@ class Executor(BaseExecutor):
         self._last = programs
 
     @contextmanager
-    def _changing(self, lowering: Lowering) -> Iterator[None]:
-        """Let a training step change the panels of parameters, slots and states."""
-        parameters = panels_of(self.model.flat_parameters, self._layouts.parameters)
-        states = panels_of(self.model.flat_states, self._layouts.states)
-        parameters.changing = True
-        states.changing = lowering.changes_states
+    def _changing(self, panels: list[Panels], maintained: Set[str] = frozenset()) -> Iterator[None]:
+        """Let a program change panels, and keep the transposed `maintained` in step."""
+        for each in panels:
+            each.changing = True
         try:
             yield
         finally:
-            parameters.changing = states.changing = False
-            parameters.wrote(lowering.maintained)
-            for vector in self.optimizer.state_for(self.model).vectors().values():
-                vector.resident.wrote()
-            if lowering.changes_states:
-                states.wrote()
+            for each in panels:
+                each.wrote(maintained)
+            for each in panels:
+                each.changing = False
+
+    def _changed_by(self, lowering: Lowering) -> list[Panels]:
+        """Return the panels that a training step changes."""
+        model = self.model
+        vectors = [model.flat_parameters, *self.optimizer.state_for(model).vectors().values()]
+        vectors += [model.flat_states] if lowering.changes_states else []
+        return [vector.resident for vector in vectors]
 
     def program(self) -> tuple[Lowering, _native.Program, tuple[int, str], dict[str, int]]:
         """Return the program of the mini-batches trained last, its parts, and the memory in use.
@@ -471,7 +479,7 @@ class Executor(BaseExecutor):
         if lowering.backward:
             sources = (None, None, None, grad)
             use, steps = "backward and update", lambda: lowering.backward
-            with self._changing(lowering):
+            with self._changing(self._changed_by(lowering), lowering.maintained):
                 self._run_once(programs, use, steps, sources, hyper=hyper, **place)
         state.step += 1
         return value
@@ -629,9 +637,8 @@ class Executor(BaseExecutor):
         """Run the forward steps on one mini-batch, which stays in the arena; return the output."""
         lowering = programs.lowering
         out = np.empty((len(x), lowering.plan.output.cols), self.model.dtype)
-        self._run_once(programs, "forward", lowering.predict_steps, (x,), out=out, **place)
-        if lowering.changes_states:
-            panels_of(self.model.flat_states, self._layouts.states).wrote()
+        with self._changing([self.model.flat_states.resident] if lowering.changes_states else []):
+            self._run_once(programs, "forward", lowering.predict_steps, (x,), out=out, **place)
         return out
 
     def backward(self, grad: np.ndarray, input_gradient: bool = True) -> np.ndarray | None:
