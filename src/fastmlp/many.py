@@ -212,24 +212,18 @@ def _jobs(models: Any, x: Any, y: Any, settings: Any, shared: Mapping[str, Any])
 
 
 def _copied(callbacks: Any) -> Any:
-    """Return callbacks for one network, without what an earlier training has put into them."""
+    """Return callbacks for one network."""
     if not hasattr(callbacks, "__iter__"):
         return callbacks  # which the trainer refuses
     copies = []
     for callback in callbacks:
-        twin = copy.copy(callback)
-        for name, value in vars(callback).items():
-            if name in ("trainer", "model", "params"):
-                delattr(twin, name)
-                continue
-            try:
-                setattr(twin, name, copy.deepcopy(value))
-            except TypeError as error:
-                raise TypeError(
-                    f"callbacks: {shown(callback)} cannot be copied for each network ({error}); "
-                    "give callbacks in settings"
-                ) from error
-        copies.append(twin)
+        try:
+            copies.append(copy.deepcopy(callback))
+        except TypeError as error:
+            raise TypeError(
+                f"callbacks: {shown(callback)} cannot be copied for each network ({error}); "
+                "give callbacks in settings"
+            ) from error
     return copies
 
 
