@@ -74,18 +74,24 @@ def steps() -> dict[str, Way]:
         model = fm.MLP([*SIZES[:-1], outputs], "tanh", output_activation=last, seed=0)
         return fm.Trainer(model, loss=loss, optimizer=fm.SGD(lr=1e-3))
 
-    plain, weighted, changing = trainer(), trainer(), trainer()
+    plain, weighted, changing, written = trainer(), trainer(), trainer(), trainer()
     classifier = trainer(CLASSES, "cross_entropy", "softmax")
 
     def change() -> float:
         rows = next(sizes)
         return changing.step(x[:rows], y[:rows])
 
+    def write() -> float:
+        for value in written.model.parameters.values():
+            value *= 0.999
+        return written.step(x, y)
+
     ways = {
         "step(x, y)": lambda: plain.step(x, y),
         "step, sample weights": lambda: weighted.step(x, y, weight),
         "step, class indices": lambda: classifier.step(x, labels),
         f"step, {BATCH} and {OTHER} rows in turn": change,
+        "step, all parameters written before": write,
     }
     try:
         import torch

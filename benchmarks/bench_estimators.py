@@ -70,11 +70,14 @@ def tasks() -> list[Task]:
     ]
 
 
-def fit(kind: type, task: Task, x: np.ndarray, hidden: tuple[int, ...], solver: str) -> float:
+def fit(
+    kind: type, task: Task, x: np.ndarray, hidden: tuple[int, ...], solver: str, alpha: float
+) -> float:
     """Return the seconds of an epoch of a fit."""
     model = kind(
         hidden,
         solver=solver,
+        alpha=alpha,
         max_iter=task.epochs,
         n_iter_no_change=np.inf,
         random_state=0,
@@ -87,7 +90,13 @@ def fit(kind: type, task: Task, x: np.ndarray, hidden: tuple[int, ...], solver: 
 
 
 def measure(
-    task: Task, dtype: str, hidden: tuple[int, ...], solver: str, rounds: int, peak: float
+    task: Task,
+    dtype: str,
+    hidden: tuple[int, ...],
+    solver: str,
+    alpha: float,
+    rounds: int,
+    peak: float,
 ) -> dict:
     """Return the median seconds of an epoch of both, their ratio, and its bound.
 
@@ -102,7 +111,7 @@ def measure(
     for _ in range(rounds):
         for name, kind in (("scikit-learn", MLPClassifier), ("fastmlp", fm.MLPClassifier)):
             time.sleep(SETTLE)
-            times[name].append(fit(kind, task, x, hidden, solver))
+            times[name].append(fit(kind, task, x, hidden, solver, alpha))
     medians = {name: statistics.median(values) for name, values in times.items()}
     least = 1e-9 * task.flops(hidden) / (peak if dtype == "float32" else peak / 2)
     return {
@@ -110,6 +119,7 @@ def measure(
         "hidden": list(hidden),
         "dtype": dtype,
         "solver": solver,
+        "alpha": alpha,
         "seconds": medians,
         "ratio": medians["scikit-learn"] / medians["fastmlp"],
         "share_of_peak": least / medians["fastmlp"],
@@ -148,6 +158,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--rounds", type=int, default=5, help="fits of each (%(default)s)")
     parser.add_argument("--solver", choices=("adam", "sgd"), default="adam")
     parser.add_argument(
+        "--alpha", type=float, default=1e-4, help="strength of the penalty (%(default)s)"
+    )
+    parser.add_argument(
         "--task",
         dest="tasks",
         type=int,
@@ -165,8 +178,8 @@ def main(argv: list[str] | None = None) -> int:
         task = tasks()[number]
         for hidden in HIDDEN:
             for dtype in GOALS:
-                rounds = options.rounds
-                results.append(measure(task, dtype, hidden, options.solver, rounds, peak))
+                ways = options.solver, options.alpha, options.rounds
+                results.append(measure(task, dtype, hidden, *ways, peak))
                 quietness.sample()
     print("\n".join(report.lines_up(lines(results), left=4)))
     print(f"The peak is {peak:.0f} GFLOP/s in float32 ({source}), half of it in float64.")
